@@ -1,0 +1,122 @@
+"""The command line. Imports nothing heavy before a command needs it: `mlops --help` answers at once."""
+
+import errno
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from mlops_core.errors import MLOpsError
+
+if TYPE_CHECKING:
+    from mlops_core.pipeline.verify import Finding
+
+app = typer.Typer(
+    help="An end-to-end machine-learning system: ten notebooks that teach, run in batch and serve.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def run(
+    dataset: Annotated[str, typer.Option(help="A file in data/datasets, without .yaml.", metavar="NAME")] = "",
+    stage: Annotated[str, typer.Option(help="Run up to this stage only.", metavar="STAGE")] = "",
+    set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter, for example tune.trials=10.", metavar="KEY=VALUE")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run stages even if nothing changed.")] = False,
+) -> None:
+    """Run the series: whatever is out of date, in order, through DVC."""
+    from mlops_core.params import parse_assignment
+    from mlops_core.paths import find_root
+
+    root = find_root()
+    changes = dict(parse_assignment(text) for text in set_ or [])
+    if dataset:
+        changes["dataset"] = dataset
+    from mlops_core.pipeline.run import Request, run_series
+    from mlops_core.pipeline.summary import finish_run
+
+    request = Request(changes, stage or None, force)
+    params = run_series(root, request)
+    if not stage:
+        print(finish_run(root, params))
+
+
+@app.command(hidden=True)
+def stage(name: str, timeout: Annotated[int, typer.Option(help="Seconds after which a cell fails; 0: never.")] = 0) -> None:
+    """Execute one notebook; this is what DVC calls."""
+    from mlops_core.paths import find_root
+    from mlops_core.processes import end_with_parent
+
+    end_with_parent()
+    from mlops_core.pipeline.execute import run_stage
+
+    run_stage(find_root(), name, timeout or None)
+
+
+@app.command()
+def score(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A CSV or Parquet table.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the answers go, .csv or .parquet.")],
+    model: Annotated[str, typer.Option(help="NAME@ALIAS; the champion of params.yaml's dataset if left out.", metavar="NAME@ALIAS")] = "",
+) -> None:
+    """Score a table in constant memory; bad rows go to OUT's neighbour .rejected with a reason."""
+    from mlops_core.pipeline.scoring import score_table
+
+    print(score_table(source, target, model))
+
+
+@app.command()
+def models() -> None:
+    """List what the registry holds."""
+    from mlops_core.pipeline.summary import describe_models
+
+    print(describe_models())
+
+
+@app.command()
+def verify() -> None:
+    """Re-hash outputs, cache and bundles, and name what differs."""
+    from mlops_core.pipeline.summary import verify_all
+
+    _report(verify_all(), "Everything is as it was written.")
+
+
+@app.command()
+def doctor() -> None:
+    """Look for what is wrong with this machine or checkout, and say the fix."""
+    from mlops_core.paths import find_root
+    from mlops_core.pipeline.doctor import examine
+
+    _report(examine(find_root()), "Nothing is wrong.")
+
+
+def _report(findings: "list[Finding]", fine: str) -> None:
+    for finding in findings:
+        print(finding)
+    if findings:
+        raise typer.Exit(1)
+    print(fine)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    if message:
+        print(message, file=sys.stderr)
+    raise SystemExit(code)
+
+
+def main() -> None:
+    """Runs a command; errors that were foreseen end in one line and their exit code, without a traceback."""
+    try:
+        app()
+    except MLOpsError as error:
+        _fail(str(error), error.exit_code)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _fail(f"No space left on the disk that holds {error.filename or 'this checkout'}: free some, then try again.", 1)
+        if error.errno in (errno.EACCES, errno.EROFS):
+            _fail(f"{error.filename} cannot be written: check its owner and permissions.", 1)
+        raise

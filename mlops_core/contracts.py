@@ -1,0 +1,112 @@
+"""What a table must look like: types and pandera checks, both generated from the dataset file."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+
+from mlops_core.datasets import FieldSpec, Kind
+
+TRUE_WORDS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+EXACT_INTEGER = r"[+-]?\d{1,18}"
+
+Failures = pd.DataFrame  # columns: row (position), reason
+
+
+def _as_text(raw: pd.Series) -> pd.Series:
+    return raw.astype("str") if raw.dtype != "str" else raw
+
+
+def _to_number(raw: pd.Series) -> pd.Series:
+    if pd.api.types.is_bool_dtype(raw.dtype):
+        return pd.Series(np.nan, index=raw.index)
+    numbers = pd.to_numeric(raw, errors="coerce").astype("float64")
+    return numbers.where(np.isfinite(numbers))
+
+
+def _to_integer(raw: pd.Series) -> pd.Series:
+    if pd.api.types.is_integer_dtype(raw.dtype):
+        return raw.astype("Int64")
+    if pd.api.types.is_numeric_dtype(raw.dtype):
+        numbers = _to_number(raw)
+        whole = (numbers % 1 == 0) & (numbers.abs() <= 2**53)
+        return numbers.where(whole).astype("Int64")
+    exact = raw.str.fullmatch(EXACT_INTEGER).fillna(False).astype(bool)
+    values = [int(value) if fits else pd.NA for value, fits in zip(raw, exact, strict=True)]
+    return pd.Series(pd.array(values, dtype="Int64"), index=raw.index)
+
+
+def _to_text(raw: pd.Series) -> pd.Series:
+    text = _as_text(raw).where(raw.notna())
+    return text.where(~text.str.contains("\x00", regex=False).fillna(False).astype(bool))
+
+
+def _to_boolean(raw: pd.Series) -> pd.Series:
+    return _as_text(raw).str.strip().str.lower().map(TRUE_WORDS).astype("boolean")
+
+
+def _to_datetime(raw: pd.Series) -> pd.Series:
+    if pd.api.types.is_numeric_dtype(raw.dtype):
+        return pd.Series(pd.NaT, index=raw.index).astype("datetime64[s]")
+    times = pd.to_datetime(raw, format="ISO8601", errors="coerce", utc=True)
+    return times.dt.tz_localize(None).astype("datetime64[s]")
+
+
+CONVERTERS: Mapping[Kind, Callable[[pd.Series], pd.Series]] = {
+    "number": _to_number,
+    "integer": _to_integer,
+    "category": _to_text,
+    "text": _to_text,
+    "boolean": _to_boolean,
+    "datetime": _to_datetime,
+}
+
+
+def coerce(raw: pd.DataFrame, fields: Mapping[str, FieldSpec]) -> tuple[pd.DataFrame, Failures]:
+    """`raw` with every column in its declared type, and where a value does not have it.
+
+    A value that cannot be converted exactly becomes missing and is reported; nothing is rounded or guessed.
+    """
+    typed, failures = {}, []
+    for name, field in fields.items():
+        typed[name] = CONVERTERS[field.type](raw[name])
+        lost = np.flatnonzero(typed[name].isna().to_numpy() & raw[name].notna().to_numpy())
+        failures.append(pd.DataFrame({"row": lost, "reason": f"{name}: not a valid {field.type}"}))
+    return pd.DataFrame(typed, index=raw.index), pd.concat(failures, ignore_index=True)
+
+
+def build_contract(fields: Mapping[str, FieldSpec], key: list[str] | None = None) -> pa.DataFrameSchema:
+    """A pandera schema: exactly these columns, ranges, categories, missing values, and a unique key."""
+    columns = {}
+    for name, field in fields.items():
+        checks = []
+        if field.range:
+            low, high = field.range
+            checks.append(pa.Check.in_range(low, high, error=f"outside {low:g} to {high:g}"))
+        if field.categories:
+            checks.append(pa.Check.isin(field.categories, error=f"not one of {', '.join(field.categories)}"))
+        columns[name] = pa.Column(None, checks, nullable=field.missing)
+    return pa.DataFrameSchema(columns, strict=True, unique=key or None)
+
+
+def find_violations(frame: pd.DataFrame, contract: pa.DataFrameSchema) -> Failures:
+    """Every row and reason that breaks `contract`; rows by position."""
+    checked = frame.reset_index(drop=True)
+    try:
+        contract.validate(checked, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        cases = error.failure_cases
+        rows = cases[cases["index"].notna()]
+        reasons = [_reason(column, check, contract) for column, check in zip(rows["column"], rows["check"], strict=True)]
+        found = pd.DataFrame({"row": rows["index"].astype("int64").to_numpy(), "reason": reasons})
+        return found.drop_duplicates(ignore_index=True)
+    return pd.DataFrame({"row": np.array([], dtype="int64"), "reason": np.array([], dtype=object)})
+
+
+def _reason(column: object, check: str, contract: pa.DataFrameSchema) -> str:
+    if check == "multiple_fields_uniqueness":
+        return f"duplicate of another row by {', '.join(contract.unique or [])}"
+    if check == "not_nullable":
+        return f"{column}: missing"
+    return f"{column}: {check}"

@@ -1,0 +1,198 @@
+"""What a table is: `data/datasets/<name>.yaml`, typed. Contract, features, schema and card follow from it."""
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mlops_core.errors import RequestError, did_you_mean
+from mlops_core.paths import dataset_file
+
+Kind = Literal["number", "integer", "category", "boolean", "datetime", "text"]
+Role = Literal["feature", "target", "time", "id", "group", "ignore"]
+Task = Literal["binary", "multiclass", "regression"]
+Derived = Literal["minute_of_day", "day_of_week", "month"]
+
+MINUTES = {"m": 1, "h": 60, "d": 1440}
+
+
+class DatasetError(RequestError):
+    """A dataset file that is missing or wrong."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        self.name, self.problem = name, problem
+        super().__init__(f"Dataset '{name}': {problem}")
+
+
+class LeakError(RequestError):
+    """A feature that is not known yet when the question is asked."""
+
+    def __init__(self, column: str, known_at: str, predict_at: str) -> None:
+        self.column, self.known_at, self.predict_at = column, known_at, predict_at
+        super().__init__(
+            f"Column '{column}' is known at {known_at}, after the prediction at {predict_at}: "
+            f"a model that learns from it cannot be used. Give it the role 'ignore'."
+        )
+
+
+def minutes_from_event(moment: str) -> float:
+    """`"-2h"` as -120 minutes from the event; `"always"` and `"after"` lie infinitely far before and after."""
+    if moment in ("always", "after"):
+        return -math.inf if moment == "always" else math.inf
+    match = re.fullmatch(r"([+-]?)(\d+)([mhd])", moment)
+    if not match:
+        raise ValueError(f"{moment!r} is no moment: write always, after, or a distance such as -2h, 30m, -7d")
+    return int(match[1] + match[2]) * MINUTES[match[3]]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FieldSpec(Model):
+    """What one column of a table may hold."""
+
+    type: Kind
+    range: tuple[float, float] | None = None
+    categories: list[str] | None = None
+    missing: bool = False
+    unit: str = ""
+
+
+class ColumnSpec(FieldSpec):
+    """A column of the table that is learned from: what it holds, what it is for, when it is known."""
+
+    role: Role = "feature"
+    known_at: str = "always"
+    derive: list[Derived] = []
+    unseen: Literal["flag", "refuse"] = "flag"
+    label: str = ""
+    help: str = ""
+    names: str = ""
+
+    @field_validator("known_at")
+    @classmethod
+    def _is_a_moment(cls, value: str) -> str:
+        minutes_from_event(value)
+        return value
+
+
+class TableSpec(Model):
+    """One source file and its contract."""
+
+    file: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    key: list[str] = []
+    columns: dict[str, FieldSpec]
+
+
+class SourceSpec(Model):
+    """Where the tables come from. A further kind is a new value of `kind` and one reader in `ingest`."""
+
+    kind: Literal["folder", "csv", "parquet"]
+    path: str
+    sha256: str = ""
+    missing_marks: list[str] = [""]
+    tables: dict[str, TableSpec] = {}
+
+
+class DatasetSpec(Model):
+    name: str
+    title: str
+    question: str
+    origin: str
+    task: Task
+    target: str
+    predict_at: str = "0h"
+    join: str = ""
+    source: SourceSpec
+    columns: dict[str, ColumnSpec]
+
+    @model_validator(mode="after")
+    def _columns_fit_together(self) -> "DatasetSpec":
+        roles = [column.role for column in self.columns.values()]
+        if self.columns.get(self.target, ColumnSpec(type="text")).role != "target" or roles.count("target") != 1:
+            raise ValueError(f"the target '{self.target}' must be the one column with the role 'target'")
+        if roles.count("time") > 1 or roles.count("id") > 1:
+            raise ValueError("at most one column each may have the role 'time' and the role 'id'")
+        if "feature" not in roles:
+            raise ValueError("no column has the role 'feature'")
+        if self.source.kind == "folder" and not self.source.tables:
+            raise ValueError("a source of the kind 'folder' needs 'tables'")
+        minutes_from_event(self.predict_at)
+        return self
+
+    def with_role(self, role: Role) -> list[str]:
+        return [name for name, column in self.columns.items() if column.role == role]
+
+    @property
+    def time(self) -> str | None:
+        return next(iter(self.with_role("time")), None)
+
+    @property
+    def id(self) -> str | None:
+        return next(iter(self.with_role("id")), None)
+
+    @property
+    def features(self) -> list[str]:
+        """Every column that a model sees: the features, and the time column where parts are derived from it."""
+        return [name for name, column in self.columns.items() if column.role == "feature" or column.derive]
+
+    @property
+    def classes(self) -> list[str]:
+        """The labels in order; in a binary task the last one is the event. Empty for regression."""
+        return [] if self.task == "regression" else list(self.columns[self.target].categories or [])
+
+    def tables(self) -> dict[str, TableSpec]:
+        """The source's tables; a single file is a source of one table whose contract is `columns`."""
+        if self.source.kind == "folder":
+            return self.source.tables
+        plain = {
+            name: FieldSpec(**column.model_dump(include=set(FieldSpec.model_fields)))
+            for name, column in self.columns.items()
+        }
+        file = Path(self.source.path).name
+        return {self.name: TableSpec(file=file, sha256=self.source.sha256, columns=plain)}
+
+    def folder(self) -> str:
+        path = Path(self.source.path)
+        return str(path if self.source.kind == "folder" else path.parent)
+
+
+def check_known_in_time(spec: DatasetSpec) -> None:
+    """Raises LeakError for the first feature that is known only after the prediction."""
+    horizon = minutes_from_event(spec.predict_at)
+    for name in spec.with_role("feature"):
+        known_at = spec.columns[name].known_at
+        if minutes_from_event(known_at) > horizon:
+            raise LeakError(name, known_at, spec.predict_at)
+
+
+def load_dataset(name: str, root: Path) -> DatasetSpec:
+    """Raises DatasetError for a file that is missing or wrong, LeakError for a feature from the future."""
+    path = dataset_file(root, name)
+    if not path.is_file():
+        known = [file.stem for file in path.parent.glob("*.yaml")]
+        raise DatasetError(name, f"there is no data/datasets/{name}.yaml. {did_you_mean(name, known)}")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise DatasetError(name, f"the file is not valid YAML: {' '.join(str(error).split())}") from None
+    return build_dataset(name, tree)
+
+
+def build_dataset(name: str, tree: Any) -> DatasetSpec:
+    """A checked DatasetSpec from a parsed tree; raises as `load_dataset` does."""
+    try:
+        spec = DatasetSpec.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise DatasetError(name, f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+    if spec.name != name:
+        raise DatasetError(name, f"the file says name: {spec.name}; name and file name must agree")
+    check_known_in_time(spec)
+    return spec

@@ -1,0 +1,58 @@
+"""Unfitted models over the encoded matrix: the families that are compared, tuned and exported to ONNX."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sklearn.compose import ColumnTransformer
+from sklearn.dummy import DummyClassifier, DummyRegressor
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import KFold
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
+
+from mlops_core.features import Schema
+
+TARGET_TYPES = {"binary": "binary", "multiclass": "multiclass", "regression": "continuous"}
+
+
+def build_constant(schema: Schema) -> Pipeline:
+    """The base rate, or the mean: what any model has to beat."""
+    return make_pipeline(DummyRegressor() if schema.task == "regression" else DummyClassifier(strategy="prior"))
+
+
+def build_logistic(schema: Schema, settings: Mapping[str, Any]) -> Pipeline:
+    """One-hot categories, imputed and scaled numbers, a linear model; ridge regression for a number."""
+    numbers = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler())
+    columns = _columns(schema, OneHotEncoder(handle_unknown="ignore"), numbers)
+    strength = float(settings.get("C", 1.0))
+    if schema.task == "regression":
+        return make_pipeline(columns, Ridge(alpha=1 / strength))
+    return make_pipeline(columns, LogisticRegression(C=strength, max_iter=300, tol=1e-3))
+
+
+def build_boosting(schema: Schema, settings: Mapping[str, Any], seed: int) -> Pipeline:
+    """Target-encoded categories and histogram gradient boosting, which treats missing numbers by itself."""
+    encoder = TargetEncoder(
+        target_type=TARGET_TYPES[schema.task], cv=KFold(n_splits=5, shuffle=True, random_state=seed), smooth="auto"
+    )
+    kind = HistGradientBoostingRegressor if schema.task == "regression" else HistGradientBoostingClassifier
+    return make_pipeline(
+        _columns(schema, encoder, "passthrough"), kind(random_state=seed, early_stopping=False, **settings)
+    )
+
+
+def build_estimator(family: str, schema: Schema, settings: Mapping[str, Any], seed: int) -> Pipeline:
+    """The pipeline of a family: `constant`, `logistic` or `boosting`."""
+    if family == "constant":
+        return build_constant(schema)
+    if family == "logistic":
+        return build_logistic(schema, settings)
+    return build_boosting(schema, settings, seed)
+
+
+def _columns(schema: Schema, categories: Any, numbers: Any) -> ColumnTransformer:
+    others = [i for i in range(len(schema.inputs)) if i not in schema.categorical]
+    parts = [("categories", categories, schema.categorical), ("numbers", numbers, others)]
+    return ColumnTransformer([part for part in parts if part[2]])

@@ -1,0 +1,268 @@
+"""The one way from a table's columns to the matrix that a model sees; needs numpy only, so that serving shares it.
+
+Training builds a Schema once; notebooks, batch scoring and the API all call `find_problems` and `encode` on it.
+A category becomes its position in the schema, a missing one the position after the last, an unseen one the next.
+Everything is float32, because ONNX compares in float32: a model fitted on other values would split differently.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Values = Sequence[Any] | npt.NDArray[Any]
+
+SHOWN = 40  # characters of a refused value that a reason may repeat
+
+
+@dataclass(frozen=True)
+class Column:
+    """What serving knows of one column: enough to check it, encode it, and build a form for it."""
+
+    name: str
+    type: str
+    required: bool
+    categories: list[str] = field(default_factory=list)
+    low: float | None = None
+    high: float | None = None
+    seen_low: float | None = None
+    seen_high: float | None = None
+    derive: list[str] = field(default_factory=list)
+    unseen: str = "flag"
+    label: str = ""
+    unit: str = ""
+    help: str = ""
+    example: Any = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One value that cannot be used."""
+
+    row: int
+    column: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What the model asks for and answers with."""
+
+    dataset: str
+    task: str
+    target: str
+    classes: list[str]
+    id: str | None
+    columns: list[Column]
+
+    @cached_property
+    def inputs(self) -> list[tuple[str, int]]:
+        """Name of each matrix column and the position of the table column that it comes from."""
+        return [
+            (f"{column.name}.{part}" if part else column.name, position)
+            for position, column in enumerate(self.columns)
+            for part in (column.derive or [""])
+        ]
+
+    @cached_property
+    def categorical(self) -> list[int]:
+        """Positions of the matrix columns that hold category codes."""
+        return [i for i, (_, position) in enumerate(self.inputs) if self.columns[position].type == "category"]
+
+    @cached_property
+    def codes(self) -> dict[str, dict[Any, int]]:
+        """By column: category to code; None is what a missing value gets."""
+        return {
+            column.name: {**{name: code for code, name in enumerate(column.categories)}, None: len(column.categories)}
+            for column in self.columns
+            if column.type == "category"
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, tree: Mapping[str, Any]) -> "Schema":
+        known = {item.name for item in fields(Column)}
+        columns = [Column(**{key: value for key, value in column.items() if key in known}) for column in tree["columns"]]
+        return cls(**{**tree, "columns": columns})
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value != value
+
+
+def _numbers(values: Values) -> npt.NDArray[np.float64]:
+    if isinstance(values, np.ndarray) and values.dtype.kind in "fiub":
+        return values.astype(np.float64)
+    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _moments(values: Values) -> npt.NDArray[np.datetime64]:
+    if isinstance(values, np.ndarray) and values.dtype.kind == "M":
+        return values.astype("datetime64[s]")
+    return np.array([np.datetime64("NaT") if _is_missing(value) else value for value in values], dtype="datetime64[s]")
+
+
+def _minute_of_day(moments: npt.NDArray[np.datetime64]) -> npt.NDArray[np.int64]:
+    return (moments - moments.astype("datetime64[D]")).astype("timedelta64[m]").astype(np.int64)
+
+
+def _day_of_week(moments: npt.NDArray[np.datetime64]) -> npt.NDArray[np.int64]:
+    # 1970-01-01 was a Thursday; Monday is 0.
+    return (moments.astype("datetime64[D]").astype(np.int64) + 3) % 7
+
+
+def _month(moments: npt.NDArray[np.datetime64]) -> npt.NDArray[np.int64]:
+    return moments.astype("datetime64[M]").astype(np.int64) % 12 + 1
+
+
+PARTS: Mapping[str, Callable[[npt.NDArray[np.datetime64]], npt.NDArray[np.int64]]] = {
+    "minute_of_day": _minute_of_day,
+    "day_of_week": _day_of_week,
+    "month": _month,
+}
+
+
+def _encode_column(schema: Schema, column: Column, values: Values) -> Iterable[npt.NDArray[Any]]:
+    if column.type == "category":
+        codes, unseen = schema.codes[column.name], len(column.categories) + 1
+        plain = [None if value != value else value for value in values]
+        return [np.array([codes.get(value, unseen) for value in plain], dtype=np.float32)]
+    if column.derive:
+        moments = _moments(values)
+        known = ~np.isnat(moments)
+        return [np.where(known, PARTS[part](moments), np.nan) for part in column.derive]
+    if column.type == "boolean":
+        return [np.array([math.nan if _is_missing(value) else float(value) for value in values], dtype=np.float32)]
+    return [_numbers(values)]
+
+
+def encode(schema: Schema, columns: Mapping[str, Values], rows: int) -> Floats:
+    """The float32 matrix (rows × `len(schema.inputs)`) of values that `find_problems` found nothing wrong with.
+
+    A column that is not given counts as missing in every row.
+    """
+    matrix = np.full((rows, len(schema.inputs)), np.nan, dtype=np.float32)
+    position = 0
+    for column in schema.columns:
+        given = columns.get(column.name)
+        parts = _encode_column(schema, column, [None] * rows if given is None else given)
+        for part in parts:
+            matrix[:, position] = part
+            position += 1
+    return matrix
+
+
+def find_problems(schema: Schema, columns: Mapping[str, Values], rows: int) -> list[Problem]:
+    """Every value that has the wrong type, is out of its declared range, or is missing though required.
+
+    A value that training never saw is no problem (see `find_unusual`), unless the column says `unseen: refuse`.
+    """
+    problems = []
+    for column in schema.columns:
+        values = columns.get(column.name)
+        if values is None:
+            values = [None] * rows
+        problems += [Problem(row, column.name, reason) for row, reason in _column_problems(column, values)]
+    return problems
+
+
+def _column_problems(column: Column, values: Values) -> list[tuple[int, str]]:
+    if isinstance(values, np.ndarray) and values.dtype.kind in "fiuM":
+        return _array_problems(column, values)
+    known = set(column.categories) if column.unseen == "refuse" else None
+    if column.type in ("category", "text") and known is None and set(map(type, values)) == {str}:
+        return []
+    found = []
+    for row, value in enumerate(values):
+        if _is_missing(value):
+            reason = "is required" if column.required else ""
+        else:
+            reason = _value_problem(column, value, known)
+        if reason:
+            found.append((row, reason))
+    return found
+
+
+def _array_problems(column: Column, values: npt.NDArray[Any]) -> list[tuple[int, str]]:
+    moments = values.dtype.kind == "M"
+    if moments != (column.type == "datetime") or column.type in ("category", "boolean", "text"):
+        return [(row, f"must be a {column.type}") for row in range(len(values))]
+    empty = np.isnat(values) if moments else np.isnan(values)
+    found = [(int(row), "is required") for row in np.flatnonzero(empty)] if column.required else []
+    if not moments:
+        low, high = _bounds(column)
+        outside = ~empty & ~((values >= low) & (values <= high))
+        found += [(int(row), _outside(column, float(values[row]))) for row in np.flatnonzero(outside)]
+        if column.type == "integer":
+            broken = ~empty & ~outside & (values % 1 != 0)
+            found += [(int(row), "must be a whole number") for row in np.flatnonzero(broken)]
+    return found
+
+
+def _bounds(column: Column) -> tuple[float, float]:
+    largest = float(np.finfo(np.float32).max)
+    return (-largest if column.low is None else column.low, largest if column.high is None else column.high)
+
+
+def _outside(column: Column, value: float) -> str:
+    if not math.isfinite(value):
+        return "must be a finite number"
+    low, high = _bounds(column)
+    return f"must lie between {low:g} and {high:g}"
+
+
+def _value_problem(column: Column, value: Any, known: set[str] | None) -> str:
+    if column.type in ("number", "integer"):
+        return _number_problem(column, value)
+    if column.type in ("category", "text"):
+        if not isinstance(value, str):
+            return "must be a text"
+        if known is not None and value not in known:
+            return f"must be one of {', '.join(column.categories)}"[:200]
+        return ""
+    if column.type == "boolean":
+        return "" if isinstance(value, (bool, np.bool_)) else "must be true or false"
+    return _moment_problem(value)
+
+
+def _number_problem(column: Column, value: Any) -> str:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        return "must be a number"
+    low, high = _bounds(column)
+    if not low <= value <= high:
+        return _outside(column, float(value) if abs(value) < 1e300 else math.inf)
+    if column.type == "integer" and value % 1 != 0:
+        return "must be a whole number"
+    return ""
+
+
+def _moment_problem(value: Any) -> str:
+    try:
+        moment = np.datetime64(value, "s")
+    except (ValueError, TypeError):
+        return "must be a date and time such as 2013-12-24T18:30"
+    year = moment.astype("datetime64[Y]").astype(int) + 1970
+    return "" if 1700 <= year <= 2200 else "must lie between the years 1700 and 2200"
+
+
+def find_unusual(schema: Schema, matrix: Floats) -> dict[str, npt.NDArray[np.bool_]]:
+    """By column name: the rows whose value training never saw (another category, or outside its range)."""
+    unusual = {}
+    for i, (_, position) in enumerate(schema.inputs):
+        column = schema.columns[position]
+        if column.type == "category":
+            rows = matrix[:, i] > len(column.categories)
+        elif column.seen_low is not None and not column.derive:
+            rows = (matrix[:, i] < np.float32(column.seen_low)) | (matrix[:, i] > np.float32(column.seen_high))
+        else:
+            continue
+        if rows.any():
+            unusual[column.name] = rows
+    return unusual

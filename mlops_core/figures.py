@@ -1,0 +1,160 @@
+"""Pictures of what the stages found: each function returns a Figure whose title states the finding."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from IPython.display import Image
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette, distinguishable without full colour vision.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
+DPI = 110
+
+Floats = npt.NDArray[np.float64]
+
+
+def _axes(title: str, x: str, y: str, size: tuple[float, float] = (7.0, 3.6)) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure's pixels, without a date: the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def show(figure: Figure, alt: str, file: Path | None = None) -> Image:
+    """The figure as a cell's output, with a text for those who cannot see it; also written to `file`."""
+    pixels = to_png(figure)
+    if file:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(pixels)
+    return Image(pixels, format="png", alt=alt)
+
+
+def rate_by_month(rates: pd.Series, event: str) -> Figure:
+    """`rates`: share of the event by month."""
+    low, high = rates.idxmin(), rates.idxmax()
+    title = f"{event.capitalize()} is a season: {rates[low]:.0%} in {low}, {rates[high]:.0%} in {high}"
+    figure, axes = _axes(title, "month", f"share {event}")
+    axes.bar(rates.index.astype(str), rates, color=BLUE)
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.tick_params(axis="x", rotation=45)
+    return figure
+
+
+def leak_ranking(audit: pd.DataFrame) -> Figure:
+    """The audit's columns by how well each alone predicts; those known too late stand out."""
+    caught = audit[audit["suspicious"]]["column"].tolist()
+    title = f"Caught: {', '.join(caught)}" if caught else "No single column predicts suspiciously well"
+    shown = audit.head(16).iloc[::-1]
+    figure, axes = _axes(title, "ROC-AUC of the column alone", "", (7.0, 4.6))
+    axes.barh(shown["column"], shown["roc_auc"] - 0.5, left=0.5, color=np.where(shown["suspicious"], ORANGE, BLUE).tolist())
+    axes.set_xlim(0.5, 1)
+    return figure
+
+
+def scores_of_runs(scores: pd.DataFrame, metric: str, wrong: str) -> Figure:
+    """One dot per run, more is better; the run that must not be believed is marked."""
+    ordered = scores.sort_values(metric)
+    best = ordered.drop(index=wrong, errors="ignore")[metric].idxmax()
+    figure, axes = _axes(f"The honest best is {best}; {wrong} flatters itself", metric.replace("_", " "), "")
+    colours = [ORANGE if name == wrong else BLUE for name in ordered.index]
+    axes.scatter(ordered[metric], ordered.index, c=colours, s=70, zorder=3)
+    for name, value in ordered[metric].items():
+        axes.annotate(f"{value:.3f}", (value, str(name)), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9)
+    axes.margins(0.15)
+    return figure
+
+
+def search_history(trials: pd.DataFrame, metric: str) -> Figure:
+    """Every trial's loss and the best so far."""
+    complete = trials[trials["state"] == "complete"]
+    gain = complete["loss"].iloc[0] - complete["loss"].min()
+    figure, axes = _axes(f"{len(trials)} trials gain {gain:.4f} on the first one", "trial", f"validation {metric.replace('_', ' ')}")
+    for family, colour in zip(sorted(complete["family"].unique()), (BLUE, ORANGE, GREEN), strict=False):
+        chosen = complete[complete["family"] == family]
+        axes.scatter(chosen["trial"], chosen["loss"], color=colour, label=family, s=28)
+    axes.step(trials["trial"], trials["best"], where="post", color=GREY, label="best so far")
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def ranked_bars(values: Mapping[str, float], title: str, x: str, shown: int = 12) -> Figure:
+    """The largest values, longest bar on top."""
+    series = pd.Series(dict(values)).sort_values().tail(shown)
+    figure, axes = _axes(title, x, "", (7.0, 0.6 + 0.3 * len(series)))
+    axes.barh(series.index, series, color=BLUE)
+    return figure
+
+
+def search_slices(trials: pd.DataFrame, parameters: list[str], metric: str) -> Figure:
+    """Loss against each parameter: what the search learned about it."""
+    figure = Figure(figsize=(8.0, 2.6), dpi=DPI, layout="constrained")
+    complete = trials[trials["state"] == "complete"]
+    panels = figure.subplots(1, len(parameters), sharey=True, squeeze=False)[0]
+    for axes, name in zip(panels, parameters, strict=True):
+        axes.scatter(complete[name], complete["loss"], c=complete["trial"], cmap="viridis", s=18)
+        axes.set_xlabel(name.split(".")[-1].replace("_", " "), fontsize=9)
+        axes.grid(alpha=0.25)
+        axes.tick_params(labelsize=8)
+    panels[0].set_ylabel(metric.replace("_", " "))
+    figure.suptitle("Where the good trials lie (brighter: later)", x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return figure
+
+
+def reliability_figure(tables: Mapping[str, pd.DataFrame], errors: Mapping[str, float]) -> Figure:
+    """Stated against observed frequency, one line per model."""
+    best = min(errors, key=lambda name: errors[name])
+    figure, axes = _axes(f"What is said comes true, within {errors[best]:.1%} ({best})", "stated probability", "observed share", (5.6, 4.6))
+    axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
+    for (name, table), colour in zip(tables.items(), (BLUE, ORANGE, GREEN, GREY), strict=False):
+        enough = table[table["rows"] >= 30]
+        axes.plot(enough["stated"], enough["observed"], marker="o", markersize=4, color=colour, label=f"{name}, error {errors[name]:.3f}")
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def cost_figure(costs: pd.DataFrame, threshold: float) -> Figure:
+    """Mean cost by threshold; theory's choice is drawn in."""
+    best = float(costs.loc[costs["cost"].idxmin(), "threshold"])
+    figure, axes = _axes(f"Theory says act from {threshold:.2f}, the calibration days say {best:.2f}", "threshold", "mean cost per row")
+    axes.plot(costs["threshold"], costs["cost"], color=BLUE)
+    axes.axvline(threshold, color=ORANGE, linestyle="--")
+    return figure
+
+
+def scores_with_baselines(scores: pd.DataFrame, metric: str) -> Figure:
+    """Test scores with their intervals; `scores` has one line per model with `metric`, `_low`, `_high`."""
+    ordered = scores.sort_values(metric, ascending=False)
+    figure, axes = _axes(f"{ordered.index[-1]} has the lowest {metric.replace('_', ' ')} on the test rows", metric.replace("_", " "), "")
+    errors = np.abs(ordered[[f"{metric}_low", f"{metric}_high"]].to_numpy().T - ordered[metric].to_numpy())
+    axes.errorbar(ordered[metric], ordered.index, xerr=errors, fmt="o", color=BLUE, capsize=4)
+    axes.margins(0.1, 0.2)
+    return figure
+
+
+def slice_figure(slices: pd.DataFrame, metric: str, overall: float) -> Figure:
+    """A metric on every slice beside its overall value."""
+    shown = slices.iloc[::-1]
+    worst = slices.loc[slices[metric].idxmax()]
+    title = f"Hardest: {worst['slice']} {worst['value']}, {metric.replace('_', ' ')} {worst[metric]:.3f}"
+    figure, axes = _axes(title, metric.replace("_", " "), "", (7.0, 0.8 + 0.22 * len(shown)))
+    axes.scatter(shown[metric], shown["slice"] + " " + shown["value"], s=np.clip(shown["rows"] / 200, 8, 120), color=BLUE)
+    axes.axvline(overall, color=GREY, linestyle="--")
+    axes.tick_params(axis="y", labelsize=8)
+    return figure

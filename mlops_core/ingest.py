@@ -1,0 +1,158 @@
+"""Experiment 1: raw tables from a declared source, hashed before they are parsed; bad rows set aside, none lost."""
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mlops_core.contracts import build_contract, coerce, find_violations
+from mlops_core.datasets import DatasetSpec, FieldSpec, TableSpec
+from mlops_core.errors import MLOpsError
+from mlops_core.sources import SourceError, read_verified
+
+MAX_CELLS = 500_000_000
+MAX_COLUMNS = 10_000
+
+
+class QuarantineError(MLOpsError):
+    """Too many bad rows to go on."""
+
+    def __init__(self, table: str, share: float, limit: float) -> None:
+        self.table, self.share, self.limit = table, share, limit
+        super().__init__(
+            f"Table '{table}': {share:.1%} of the rows break the contract, more than ingest.max_quarantined = {limit:.1%}. "
+            f"Look at data/quarantine/{table}.parquet, then mend the table, its contract or the limit."
+        )
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """One table, split: every row read is either accepted or quarantined (with a `reason` column)."""
+
+    read: int
+    accepted: pd.DataFrame
+    quarantined: pd.DataFrame
+
+
+def parse_csv(path: Path, data: bytes, fields: Mapping[str, FieldSpec], missing_marks: list[str]) -> pd.DataFrame:
+    """Every value as text, exactly as it stands in the file. Raises SourceError, with a line number where there is one."""
+    if data[:2] == b"\x1f\x8b" or data[:4] == b"PK\x03\x04":
+        raise SourceError(path, "is compressed; unpack it first")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise SourceError(path, f"line {line} is not UTF-8; convert it, for example: iconv -f latin1 -t utf8") from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        _check_columns(path, header, fields)
+        for row in reader:
+            if row and len(row) != len(header):
+                raise SourceError(path, f"line {reader.line_num} has {len(row)} values for {len(header)} columns")
+    except csv.Error as error:
+        raise SourceError(path, f"line {reader.line_num} cannot be parsed: {error}") from None
+    return pd.read_csv(
+        io.StringIO(text),
+        dtype="str",
+        keep_default_na=False,
+        na_values=missing_marks,
+        index_col=False,
+    )
+
+
+def parse_parquet(path: Path, data: bytes, fields: Mapping[str, FieldSpec]) -> pd.DataFrame:
+    """The table after a look at its footer. Raises SourceError for nested columns or more cells than fit."""
+    try:
+        meta = pq.read_metadata(io.BytesIO(data))
+        schema = meta.schema.to_arrow_schema()
+        _check_columns(path, schema.names, fields)
+        nested = [field.name for field in schema if pa.types.is_nested(field.type)]
+        if nested:
+            raise SourceError(path, f"column '{nested[0]}' is nested; flatten it first")
+        if meta.num_rows * max(meta.num_columns, 1) > MAX_CELLS:
+            raise SourceError(path, f"holds {meta.num_rows:,} rows of {meta.num_columns} columns, more than fits")
+        return pq.read_table(io.BytesIO(data)).to_pandas()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise SourceError(path, f"is not a readable Parquet file: {str(error).splitlines()[0]}") from None
+
+
+def _check_columns(path: Path, found: list[str], fields: Mapping[str, FieldSpec]) -> None:
+    if len(found) > MAX_COLUMNS:
+        raise SourceError(path, f"has {len(found):,} columns, more than {MAX_COLUMNS:,}")
+    twice = [name for name in found if found.count(name) > 1]
+    if twice:
+        raise SourceError(path, f"has the column '{twice[0]}' twice; rename one")
+    if missing := [name for name in fields if name not in found]:
+        raise SourceError(path, f"lacks the column '{missing[0]}' that the dataset file declares")
+    if extra := [name for name in found if name not in fields]:
+        raise SourceError(path, f"has the column '{extra[0]}' that the dataset file does not declare")
+
+
+def read_table(path: Path, table: TableSpec, missing_marks: list[str]) -> pd.DataFrame:
+    """One source table, unchecked but for its hash and columns. Raises SourceError."""
+    data = read_verified(path, table.sha256)
+    if path.suffix == ".csv":
+        frame = parse_csv(path, data, table.columns, missing_marks)
+    elif path.suffix == ".parquet":
+        frame = parse_parquet(path, data, table.columns)
+    else:
+        raise SourceError(path, "is neither .csv nor .parquet")
+    if frame.empty:
+        raise SourceError(path, "holds no rows")
+    return frame[list(table.columns)]
+
+
+def enforce_contract(raw: pd.DataFrame, table: TableSpec, time: str | None = None) -> Ingested:
+    """Splits `raw` into rows that keep the contract, typed, and rows that do not, as they came."""
+    typed, failures = coerce(raw, table.columns)
+    reasons = [failures, find_violations(typed, build_contract(table.columns, table.key))]
+    if time in table.columns:
+        late = (typed[time] > pd.Timestamp.now()).to_numpy().nonzero()[0]
+        reasons.append(pd.DataFrame({"row": late, "reason": f"{time}: lies in the future"}))
+    bad = pd.concat(reasons, ignore_index=True)
+    # A value that failed to convert is missing by now: the first reason is the true one.
+    bad = bad.assign(column=bad["reason"].str.split(":").str[0]).drop_duplicates(["row", "column"])
+    reason = bad.groupby("row")["reason"].agg("; ".join)
+    quarantined = raw.iloc[reason.index].assign(reason=reason.to_numpy())
+    accepted = typed.drop(index=typed.index[reason.index]).reset_index(drop=True)
+    return Ingested(len(raw), accepted, quarantined)
+
+
+def ingest_source(spec: DatasetSpec, root: Path) -> dict[str, Ingested]:
+    """Every table of the declared source. Raises SourceError for a file that cannot be taken."""
+    folder = root / spec.folder()
+    return {
+        name: enforce_contract(read_table(folder / table.file, table, spec.source.missing_marks), table, spec.time)
+        for name, table in spec.tables().items()
+    }
+
+
+def check_quarantined(tables: Mapping[str, Ingested], limit: float) -> None:
+    """Raises QuarantineError when a table lost too much, or any row twice."""
+    for name, table in tables.items():
+        if len(table.accepted) + len(table.quarantined) != table.read:
+            raise MLOpsError(f"Table '{name}': rows read are not rows accepted plus rows quarantined.")
+        share = len(table.quarantined) / table.read
+        if share > limit:
+            raise QuarantineError(name, share, limit)
+
+
+def count_rows(tables: Mapping[str, Ingested]) -> pd.DataFrame:
+    """One line per table: rows read = accepted + quarantined."""
+    rows = {name: (table.read, len(table.accepted), len(table.quarantined)) for name, table in tables.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["read", "accepted", "quarantined"])
+
+
+def write_tables(tables: Mapping[str, Ingested], raw: Path, quarantine: Path) -> None:
+    """Accepted rows by table, and a quarantine file for each table, empty ones included."""
+    for folder in (raw, quarantine):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        table.accepted.to_parquet(raw / f"{name}.parquet", index=False)
+        table.quarantined.to_parquet(quarantine / f"{name}.parquet", index=False)

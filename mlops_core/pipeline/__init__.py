@@ -1,0 +1,1 @@
+"""Notebooks as stages: executed, watched, verified, summed up."""

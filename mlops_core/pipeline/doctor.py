@@ -1,0 +1,99 @@
+"""What is wrong with this machine or checkout, and the fix; looks, and changes nothing."""
+
+import importlib.util
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlops_core.errors import MLOpsError
+from mlops_core.paths import state_dir
+from mlops_core.pipeline.lock import BusyError, run_lock
+from mlops_core.pipeline.notebooks import NOTEBOOKS, clean_source, source_of, to_bytes, with_joined_lines
+from mlops_core.pipeline.verify import Finding
+
+MIN_FREE_BYTES = 2 << 30
+TOOLS = ("git", "dvc", "jupyter", "papermill")
+PACKAGES = ("mlflow", "optuna", "pandas", "sklearn", "onnxruntime", "skl2onnx", "papermill", "dvc")
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def _tools() -> Iterator[Finding]:
+    if sys.version_info < (3, 11):
+        yield Finding("Python", f"is {sys.version.split()[0]}, 3.11 or newer is needed", "install a newer Python, then make run")
+    folder = Path(sys.executable).parent
+    for tool in TOOLS:
+        if not shutil.which(tool) and not (folder / tool).exists():
+            yield Finding(tool, "is not installed", "make setup" if tool != "git" else "install git")
+    for package in PACKAGES:
+        if importlib.util.find_spec(package) is None:
+            yield Finding(package, "is not installed in this environment", "make setup")
+
+
+def _disk(root: Path) -> Iterator[Finding]:
+    free = shutil.disk_usage(root).free
+    if free < MIN_FREE_BYTES:
+        yield Finding("disk", f"has {free / 2**30:.1f} GiB free, a run needs 2", "free some space")
+    cache = root / ".dvc" / "cache"
+    for path in sorted(cache.rglob("*.tmp")) + sorted(cache.rglob(".*.tmp")):
+        yield Finding(path.relative_to(root).as_posix(), "was left by an interrupted write", f"rm {path.relative_to(root).as_posix()}")
+
+
+def _locks(root: Path) -> Iterator[Finding]:
+    try:
+        with run_lock(root):
+            pass
+    except BusyError as error:
+        yield Finding("mlops run", f"is under way (process {error.holder})", "wait for it, or end it")
+    path = root / ".dvc" / "tmp" / "rwlock"
+    if not path.is_file():
+        return
+    try:
+        holders = json.loads(path.read_text() or "{}")
+    except ValueError:
+        yield Finding(".dvc/tmp/rwlock", "is damaged", "rm .dvc/tmp/rwlock")
+        return
+    entries = [entry for body in holders.values() for kind in body.values() for entry in (kind if isinstance(kind, list) else [kind])]
+    for pid in sorted({entry["pid"] for entry in entries if not _alive(entry["pid"])}):
+        yield Finding(".dvc/tmp/rwlock", f"names process {pid}, which is gone", "rm .dvc/tmp/rwlock")
+
+
+def _checkout(root: Path) -> Iterator[Finding]:
+    if (root / "mlruns").is_dir():
+        yield Finding("mlruns/", "is an MLflow file store, which MLflow refuses since 3.13", "move it away; runs are kept in mlflow.db")
+    for name in ("params.yaml", "dvc.yaml"):
+        if not (root / name).stat().st_size:
+            yield Finding(name, "is empty", f"git checkout {name}")
+    for stage in NOTEBOOKS:
+        path = source_of(root, stage)
+        try:
+            clean = to_bytes(with_joined_lines(clean_source(json.loads(path.read_bytes()))))
+        except (OSError, ValueError, KeyError):
+            yield Finding(path.relative_to(root).as_posix(), "is missing or damaged", f"git checkout {path.relative_to(root).as_posix()}")
+            continue
+        if clean != path.read_bytes():
+            yield Finding(path.relative_to(root).as_posix(), "holds outputs, so its stage would run again", "mlops run cleans it")
+    for path in sorted((root / "reports" / "notebooks").glob("*.failed.ipynb")):
+        yield Finding(path.relative_to(root).as_posix(), "tells of a failed run", "read it, then mlops run")
+    for path in sorted(state_dir(root).glob("progress-*")):
+        if not _alive(int(path.name.rpartition("-")[2])):
+            yield Finding(path.relative_to(root).as_posix(), "was left by a killed run", f"rm {path.relative_to(root).as_posix()}")
+
+
+def examine(root: Path) -> list[Finding]:
+    """Everything that was found, worst first."""
+    try:
+        return [*_tools(), *_disk(root), *_locks(root), *_checkout(root)]
+    except OSError as error:
+        raise MLOpsError(f"{error.filename}: {error.strerror}") from None

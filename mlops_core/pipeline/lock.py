@@ -1,0 +1,36 @@
+"""One run at a time in a checkout."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlops_core.errors import MLOpsError
+from mlops_core.paths import state_dir
+
+
+class BusyError(MLOpsError):
+    """Another run holds the lock."""
+
+    def __init__(self, holder: str) -> None:
+        self.holder = holder
+        super().__init__(f"Another run is under way in this checkout (process {holder}): wait for it, or end it.")
+
+
+@contextmanager
+def run_lock(root: Path) -> Iterator[None]:
+    """Held by the operating system and not by a file's presence: a killed run leaves nothing to clean up."""
+    folder = state_dir(root)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "run.lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise BusyError(file.read().strip() or "unknown") from None
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

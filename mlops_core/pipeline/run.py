@@ -1,0 +1,174 @@
+"""The whole series: checked before a kernel starts, run by DVC, registered in any case, summed up."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import IO, Any
+
+from ruamel.yaml import YAML
+
+from mlops_core.datasets import load_dataset
+from mlops_core.errors import MLOpsError, RequestError, did_you_mean
+from mlops_core.params import Params, check_params, override, read_params
+from mlops_core.paths import state_dir
+from mlops_core.pipeline.lock import run_lock
+from mlops_core.pipeline.notebooks import NOTEBOOKS, replace_file, source_of, strip_file
+from mlops_core.processes import end_with_parent
+from mlops_core.sources import check_sources
+
+STAGE_LINE = re.compile(r"  \d\d \w+ ")
+
+QUIET = {
+    "DVC_NO_ANALYTICS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+}
+
+
+class UnknownStageError(RequestError):
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        super().__init__(f"There is no stage '{stage}'. {did_you_mean(stage, NOTEBOOKS)}")
+
+
+class RunError(MLOpsError):
+    """A stage failed; it has said why already."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asked `mlops run` for."""
+
+    changes: Mapping[str, Any]
+    stage: str | None = None
+    force: bool = False
+
+
+def plan(root: Path, request: Request) -> Params:
+    """Checks everything that can be checked without a kernel: parameters, dataset, sources. Raises RequestError."""
+    if request.stage and request.stage not in NOTEBOOKS:
+        raise UnknownStageError(request.stage)
+    params = check_params(override(read_params(root / "params.yaml"), request.changes))
+    check_sources(load_dataset(params.dataset, root), root)
+    return params
+
+
+def write_params(root: Path, changes: Mapping[str, Any]) -> list[str]:
+    """Puts changes into params.yaml, comments kept, and says what changed.
+
+    They go into the file and not around it, so that DVC knows what the outputs were made with.
+    """
+    path = root / "params.yaml"
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    tree = yaml.load(path.read_text(encoding="utf-8"))
+    said = []
+    for name, value in changes.items():
+        section, _, key = name.rpartition(".")
+        body = tree[section] if section else tree
+        if body[key] != value:
+            said.append(f"{name}: {body[key]} → {value}")
+            body[key] = value
+    if said:
+        text = StringIO()
+        yaml.dump(tree, text)
+        replace_file(path, text.getvalue().encode())
+    return said
+
+
+def dvc_command(*arguments: str) -> Sequence[str]:
+    return [sys.executable, "-m", "dvc", *arguments]
+
+
+def dvc_environment(root: Path) -> dict[str, str]:
+    """The environment of a run: our tools first on the path, nothing phones home."""
+    folder = str(Path(sys.executable).parent)
+    private = {"DVC_SITE_CACHE_DIR": str(state_dir(root) / "dvc")}  # DVC's own choice is writable by everybody
+    return {**os.environ, **QUIET, **private, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
+
+
+def _import_registry() -> None:
+    importlib.import_module("mlops_core.registry.versions")
+
+
+def warm_up() -> None:
+    """Imports MLflow beside the run instead of after it: it takes two seconds, a run with nothing to do hardly more."""
+    threading.Thread(target=_import_registry, daemon=True).start()
+
+
+def reproduce(root: Path, stage: str | None, force: bool) -> None:
+    """`dvc repro`, whose stages print what they do. Raises RunError when one fails."""
+    options = [*(["--force"] if force else []), *([stage] if stage else [])]
+    process = subprocess.Popen(
+        dvc_command("repro", *options),
+        cwd=root,
+        env=dvc_environment(root),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=end_with_parent,
+    )
+    assert process.stdout is not None and process.stderr is not None
+    relay = threading.Thread(target=_relay_stages, args=(process.stdout,), daemon=True)
+    relay.start()
+    said = _relay_errors(process.stderr)
+    failed = process.wait()
+    relay.join()
+    if failed:
+        raise RunError("" if said.stage_failed else _explain(said.lines))
+
+
+def _relay_stages(stream: IO[str]) -> None:
+    """Shows what the stages print and not what DVC says around it."""
+    for line in stream:
+        if STAGE_LINE.match(line):
+            print(line, end="", flush=True)
+
+
+@dataclass
+class _Said:
+    """What DVC wrote to its error stream."""
+
+    lines: list[str]
+    stage_failed: bool = False
+
+
+def _relay_errors(stream: IO[str]) -> _Said:
+    """Shows a stage's error at once; keeps DVC's own for `_explain`."""
+    said = _Said([])
+    for line in stream:
+        if line.startswith("ERROR: ") or said.lines:
+            said.lines.append(line.removeprefix("ERROR: ").strip())
+            said.stage_failed = said.stage_failed or "failed to run: mlops stage" in line
+        else:
+            print(line, end="", file=sys.stderr, flush=True)
+    return said
+
+
+def _explain(lines: list[str]) -> str:
+    """DVC's message with what to do about it."""
+    text = " ".join(line for line in lines if line) or "dvc repro failed without a word"
+    return f"{text}\nLook for the cause with: mlops doctor"
+
+
+def run_series(root: Path, request: Request) -> Params:
+    """Runs what is out of date, under the lock. Raises RequestError before anything starts, RunError when a stage fails."""
+    with run_lock(root):
+        params = plan(root, request)
+        for line in write_params(root, request.changes):
+            print(f"params.yaml: {line}")
+        warm_up()
+        for stage in NOTEBOOKS:
+            strip_file(source_of(root, stage))
+        reproduce(root, request.stage, request.force)
+    return params

@@ -1,0 +1,50 @@
+"""`mlops score`: the champion's bundle over a file, with a progress bar."""
+
+import sys
+import time
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mlops_core.errors import RequestError
+from mlops_core.params import load_params
+from mlops_core.paths import find_root
+from mlops_core.serve.batch import ScoreError, count_rows, score_file
+from mlops_core.serve.predictor import load_predictor
+from mlops_core.settings import load_settings
+
+
+class ModelNameError(RequestError):
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(f"'{text}' names no model: write NAME@ALIAS, for example flights@champion")
+
+
+def score_table(source: Path, target: Path, model: str) -> str:
+    """Scores and says how it went. Raises ScoreError, ModelNameError, ModelNotFoundError, BundleError."""
+    if not source.is_file():
+        raise ScoreError(source, "there is no such file")
+    root = find_root()
+    name, at, alias = (model or f"{load_params(root=root).dataset}@champion").partition("@")
+    if not (name and at and alias):
+        raise ModelNameError(model)
+    from mlops_core.registry.store import open_store
+    from mlops_core.registry.versions import fetch_bundle, require_version
+
+    store = open_store(root, load_settings())
+    version = int(require_version(store, name, alias).version)
+    predictor = load_predictor(fetch_bundle(store, name, version), threads=0)
+    started = time.perf_counter()
+    with tqdm(total=_rows(source), unit=" rows", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
+        done = score_file(predictor, source, target, bar.update)
+    seconds = time.perf_counter() - started
+    apart = f"; {done.rejected:,} bad rows in {target.with_suffix(f'.rejected{target.suffix}').name}" if done.rejected else ""
+    rate = (done.rows + done.rejected) / seconds
+    return f"{done.rows:,} rows scored by {name} version {version} in {seconds:.1f} s ({rate:,.0f} rows/s) → {target.name}{apart}"
+
+
+def _rows(source: Path) -> int | None:
+    try:
+        return count_rows(source)
+    except Exception:  # what is wrong with the file is told when it is read
+        return None

@@ -1,0 +1,207 @@
+"""Experiment 2: one table of the raw ones, split by time, with the schema that training and serving share."""
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from mlops_core.contracts import build_contract, find_violations
+from mlops_core.datasets import ColumnSpec, DatasetSpec, FieldSpec, minutes_from_event
+from mlops_core.errors import MLOpsError, RequestError
+from mlops_core.features import Column, Floats, Schema, Values, encode
+from mlops_core.params import Params
+from mlops_core.splits import SPLITS, Split, split_at_random, split_by_time
+
+AUDIT_BINS = 50
+MAX_CATEGORIES = 1000
+
+
+class JoinError(RequestError):
+    """The dataset file names a join that does not exist."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"There is no join '{name}': mlops_core/joins/{name}.py is missing.")
+
+
+class TableError(MLOpsError):
+    """The joined table is not what the dataset file says."""
+
+
+def read_raw(spec: DatasetSpec, raw: Path) -> dict[str, pd.DataFrame]:
+    """The accepted rows of every table, as experiment 1 wrote them."""
+    return {name: pd.read_parquet(raw / f"{name}.parquet") for name in spec.tables()}
+
+
+def build_table(spec: DatasetSpec, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row per prediction: the declared columns in their order. Raises JoinError, TableError."""
+    if spec.join:
+        try:
+            module = importlib.import_module(f"mlops_core.joins.{spec.join}")
+        except ModuleNotFoundError:
+            raise JoinError(spec.join) from None
+        table = module.join(tables)
+    else:
+        table = next(iter(tables.values()))
+    missing = [name for name in spec.columns if name not in table]
+    if missing:
+        raise TableError(f"The joined table lacks the column '{missing[0]}' that the dataset file declares.")
+    table = table[list(spec.columns)]
+    fields: dict[str, FieldSpec] = {name: column for name, column in spec.columns.items() if name != spec.target}
+    violations = find_violations(table[list(fields)], build_contract(fields, [spec.id] if spec.id else None))
+    if len(violations):
+        row, reason = violations.iloc[0]
+        raise TableError(f"The joined table breaks its contract in {len(violations):,} places, first in row {row}: {reason}.")
+    return table
+
+
+def keep_known_outcomes(spec: DatasetSpec, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose outcome is known, sorted by time. Raises TableError when there is nothing to learn."""
+    known = table[table[spec.target].notna()]
+    if spec.time:
+        known = known.sort_values(spec.time, kind="stable")
+    if known.empty:
+        raise TableError(f"The target '{spec.target}' is missing in every row.")
+    if known[spec.target].nunique() < 2:
+        raise TableError(f"The target '{spec.target}' has a single value, '{known[spec.target].iloc[0]}': nothing to learn.")
+    return known.reset_index(drop=True)
+
+
+def split_rows(spec: DatasetSpec, table: pd.DataFrame, params: Params) -> pd.Series:
+    """`train`, `calibrate` or `test` for every row: by time where there is a time column."""
+    if spec.time:
+        return split_by_time(table[spec.time], params.preprocess)
+    labels = table[spec.target] if spec.classes else pd.Series(0, index=table.index)
+    return split_at_random(labels, params.preprocess, params.seed)
+
+
+def columns_of(table: pd.DataFrame, names: list[str]) -> dict[str, Values]:
+    """A frame as plain columns, for `encode` and `find_problems`; missing texts become None."""
+    columns: dict[str, Values] = {}
+    for name in names:
+        if name in table:
+            series = table[name]
+            if pd.api.types.is_bool_dtype(series.dtype) or not (
+                pd.api.types.is_numeric_dtype(series.dtype) or pd.api.types.is_datetime64_any_dtype(series.dtype)
+            ):
+                columns[name] = series.astype(object).where(series.notna(), None).to_list()
+            elif pd.api.types.is_datetime64_any_dtype(series.dtype):
+                columns[name] = series.to_numpy().astype("datetime64[s]")
+            else:
+                columns[name] = series.to_numpy(dtype="float64", na_value=np.nan)
+    return columns
+
+
+def encode_table(schema: Schema, table: pd.DataFrame) -> Floats:
+    """The matrix that a model sees, by the same `encode` that serving calls."""
+    return encode(schema, columns_of(table, [column.name for column in schema.columns]), len(table))
+
+
+def encode_target(schema: Schema, table: pd.DataFrame) -> np.ndarray:
+    """Class positions (int64) for classification, float64 values for regression."""
+    target = table[schema.target]
+    if schema.task == "regression":
+        return target.to_numpy(dtype="float64")
+    return pd.Categorical(target, categories=schema.classes).codes.astype("int64")
+
+
+def _schema_column(name: str, column: ColumnSpec, train: pd.DataFrame) -> Column:
+    series = train[name]
+    text = column.type == "category"
+    seen = None if text or column.type in ("datetime", "boolean") else series.astype("float64")
+    common = series.mode() if text else series.dropna()
+    example = None if common.empty else common.iloc[0] if text else common.sort_values().iloc[len(common) // 2]
+    if isinstance(example, pd.Timestamp):
+        example = example.isoformat(timespec="minutes")
+    return Column(
+        name=name,
+        type=column.type,
+        required=not column.missing,
+        categories=sorted(series.dropna().value_counts().index[:MAX_CATEGORIES]) if text else [],
+        low=column.range[0] if column.range else None,
+        high=column.range[1] if column.range else None,
+        seen_low=None if seen is None or seen.isna().all() else float(seen.min()),
+        seen_high=None if seen is None or seen.isna().all() else float(seen.max()),
+        derive=list(column.derive),
+        unseen=column.unseen,
+        label=column.label or name,
+        unit=column.unit,
+        help=column.help,
+        example=example.item() if isinstance(example, np.generic) else example,
+    )
+
+
+def build_schema(spec: DatasetSpec, train: pd.DataFrame) -> Schema:
+    """What the model asks for: types from the dataset file, categories and ranges from the training rows."""
+    classes = spec.classes or ([] if spec.task == "regression" else sorted(train[spec.target].astype("str").unique()))
+    columns = [_schema_column(name, spec.columns[name], train) for name in spec.features]
+    return Schema(spec.name, spec.task, spec.target, classes, spec.id, columns)
+
+
+def _single_column_score(values: pd.Series, truth: np.ndarray) -> float:
+    """How well one column alone ranks the truth: bins fitted on the even rows, scored on the odd ones."""
+    if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
+        bins = pd.qcut(values, AUDIT_BINS, labels=False, duplicates="drop").fillna(-1).to_numpy()
+    else:
+        bins = pd.factorize(values)[0]
+    even = np.arange(len(bins)) % 2 == 0
+    means = pd.Series(truth[even]).groupby(bins[even]).mean()
+    score = pd.Series(bins[~even]).map(means).fillna(truth[even].mean())
+    return float(roc_auc_score(truth[~even], score))
+
+
+def audit_leaks(spec: DatasetSpec, table: pd.DataFrame, limit: float) -> pd.DataFrame:
+    """Every column, ignored ones included, ranked by how well it alone predicts; `suspicious` above `limit`.
+
+    The score is a ROC-AUC, for the last class or, in regression, for values above the median.
+    """
+    target = table[spec.target]
+    truth = ((target == spec.classes[-1]) if spec.classes else (target > target.median())).to_numpy(dtype=int)
+    names = [name for name, column in spec.columns.items() if column.role in ("feature", "ignore")]
+    ranking = pd.DataFrame(
+        {
+            "column": names,
+            "roc_auc": [_single_column_score(table[name], truth) for name in names],
+            "known_at": [spec.columns[name].known_at for name in names],
+            "role": [spec.columns[name].role for name in names],
+        }
+    )
+    horizon = minutes_from_event(spec.predict_at)
+    ranking["too_late"] = [minutes_from_event(moment) > horizon for moment in ranking["known_at"]]
+    ranking["suspicious"] = (ranking["roc_auc"] > limit) | (ranking["too_late"] & (ranking["roc_auc"] > 0.55))
+    return ranking.sort_values("roc_auc", ascending=False, ignore_index=True)
+
+
+def count_splits(spec: DatasetSpec, table: pd.DataFrame, split: pd.Series) -> pd.DataFrame:
+    """Rows, span in time and share of the last class in every part."""
+    lines = {}
+    for name in SPLITS:
+        part = table[split == name]
+        line: dict[str, object] = {"rows": len(part)}
+        if spec.time:
+            line |= {"first day": str(part[spec.time].min().date()), "last day": str(part[spec.time].max().date())}
+        if spec.classes:
+            line[f"share {spec.classes[-1]}"] = round(float((part[spec.target] == spec.classes[-1]).mean()), 4)
+        lines[name] = line
+    return pd.DataFrame.from_dict(lines, orient="index")
+
+
+def write_splits(table: pd.DataFrame, split: pd.Series, schema: Schema, folder: Path) -> None:
+    """One file per part, so that a stage that must not see the test rows cannot: it does not depend on them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in SPLITS:
+        table[split == name].to_parquet(folder / f"{name}.parquet", index=False)
+    text = json.dumps(schema.to_dict(), indent=1, ensure_ascii=False)
+    (folder / "schema.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read_split(folder: Path, split: Split) -> pd.DataFrame:
+    return pd.read_parquet(folder / f"{split}.parquet")
+
+
+def read_schema(folder: Path) -> Schema:
+    return Schema.from_dict(json.loads((folder / "schema.json").read_text(encoding="utf-8")))

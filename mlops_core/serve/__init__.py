@@ -1,0 +1,1 @@
+"""Experiment 7: the verified bundle and its predictor, on numpy and onnxruntime alone."""

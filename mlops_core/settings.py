@@ -1,0 +1,30 @@
+"""What the machine decides (`MLOPS_*` in the environment); never part of a run's record."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mlops_core.paths import state_dir
+
+
+class Settings(BaseSettings):
+    """One field per variable; `.env.example` explains each."""
+
+    model_config = SettingsConfigDict(env_prefix="MLOPS_", frozen=True, extra="ignore")
+
+    env: Literal["local", "production"] = "local"
+    tracking_uri: str = ""
+    study_url: str = ""
+
+    def tracking(self, root: Path) -> str:
+        """The MLflow store: `MLOPS_TRACKING_URI`, or the SQLite file that plain `mlflow ui` opens too."""
+        return self.tracking_uri or f"sqlite:///{(root / 'mlflow.db').as_posix()}"
+
+    def study(self, root: Path) -> str:
+        """The Optuna store: `MLOPS_STUDY_URL`, or a SQLite file of this checkout."""
+        return self.study_url or f"sqlite:///{(state_dir(root) / 'optuna.db').as_posix()}"
+
+
+def load_settings() -> Settings:
+    return Settings()

@@ -1,0 +1,78 @@
+"""Which row is for what: training, calibration, test, and the folds that tuning looks at."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from mlops_core.params import PreprocessParams
+
+Ints = npt.NDArray[np.int64]
+Split = Literal["train", "calibrate", "test"]
+SPLITS: tuple[Split, ...] = ("train", "calibrate", "test")
+MIN_MONTHS = 6
+
+
+def months_of(time: pd.Series) -> Ints:
+    """Months since January 1970."""
+    return time.to_numpy().astype("datetime64[M]").astype(np.int64)
+
+
+def days_of(time: pd.Series) -> Ints:
+    """Days since 1970-01-01: the unit that splits and intervals keep together, since a storm delays a whole day."""
+    return time.to_numpy().astype("datetime64[D]").astype(np.int64)
+
+
+def split_by_time(time: pd.Series, params: PreprocessParams) -> pd.Series:
+    """`train`, `calibrate` or `test` for every row: the last months test, every n-th day before calibrates.
+
+    Calibration days are drawn from every season on purpose: the month before the test would be the obvious
+    choice and a bad one, when it does not look like the time to come.
+    """
+    months, days = months_of(time), days_of(time)
+    if months.max() - months.min() + 1 >= max(MIN_MONTHS, params.test_months + 1):
+        test = months > months.max() - params.test_months
+    else:
+        test = days > np.quantile(days, 1 - params.test_share)
+    order = np.unique(days, return_inverse=True)[1]
+    calibrate = order % params.calibrate_every == params.calibrate_every - 1
+    return pd.Series(np.select([test, calibrate], ["test", "calibrate"], "train"), index=time.index)
+
+
+def split_at_random(labels: pd.Series, params: PreprocessParams, seed: int) -> pd.Series:
+    """The same three parts for a table without a time column, every class in its share."""
+    generator = np.random.default_rng(seed)
+    result = pd.Series("train", index=labels.index)
+    for rows in labels.groupby(labels).indices.values():
+        shuffled = generator.permutation(rows)
+        test = round(len(rows) * params.test_share)
+        result.iloc[shuffled[:test]] = "test"
+        result.iloc[shuffled[test :: params.calibrate_every]] = "calibrate"
+    return result
+
+
+def forward_folds(time: pd.Series, count: int) -> list[tuple[Ints, Ints]]:
+    """`count` pairs of row positions (training, validation): each validates on days after all that it trains on.
+
+    The first third of the days only trains; the rest is cut into `count` windows of equal length, so that
+    validation covers several seasons and not the quiet month before the test.
+    """
+    days = days_of(time)
+    known = np.unique(days)
+    edges = np.linspace(len(known) // 3, len(known), count + 1).astype(int)
+    folds = []
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        first, last = known[start], known[stop - 1]
+        folds.append((np.flatnonzero(days < first), np.flatnonzero((days >= first) & (days <= last))))
+    return folds
+
+
+def sample_days(rows: Ints, time: pd.Series, size: int, seed: int) -> Ints:
+    """About `size` of `rows`, whole days drawn at random, in their order."""
+    if len(rows) <= size:
+        return rows
+    days = days_of(time.iloc[rows])
+    known = np.unique(days)
+    kept = np.random.default_rng(seed).permutation(known)[: max(1, round(len(known) * size / len(rows)))]
+    return rows[np.isin(days, kept)]

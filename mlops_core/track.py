@@ -1,0 +1,96 @@
+"""Experiment 4: the baselines that every later number stands beside, and the score that must not be believed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from mlops_core.estimators import build_estimator
+from mlops_core.evaluation import Floats, score
+from mlops_core.features import Schema
+from mlops_core.features import Floats as Matrix
+from mlops_core.preprocess import encode_table, encode_target
+from mlops_core.splits import forward_folds
+from mlops_core.train.export import raw_answer
+from mlops_core.tune.objective import DEFAULTS
+
+BASELINES = {"base rate": "constant", "logistic regression": "logistic", "default boosting": "boosting"}
+WRONG_WAY = "random split"
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A fitted baseline with its settings and its scores on rows that it has not seen."""
+
+    family: str
+    settings: dict[str, object]
+    model: Pipeline
+    scores: dict[str, float]
+
+
+def _settings(family: str) -> dict[str, object]:
+    return dict(DEFAULTS["logistic"]) if family == "logistic" else {}
+
+
+def fit_baselines(schema: Schema, matrix: Matrix, target: npt.NDArray[np.generic], seed: int) -> dict[str, Pipeline]:
+    """Base rate, logistic regression and scikit-learn's default boosting, fitted on the given rows."""
+    return {
+        name: build_estimator(family, schema, _settings(family), seed).fit(matrix, target)
+        for name, family in BASELINES.items()
+    }
+
+
+def baseline_answers(models: dict[str, Pipeline], matrix: Matrix) -> dict[str, Floats]:
+    return {name: raw_answer(model, matrix) for name, model in models.items()}
+
+
+def honest_rows(table: pd.DataFrame, time: str | None, folds: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Positions to fit and to score: the last forward fold, or every fifth row where there is no time."""
+    if time:
+        return forward_folds(table[time], folds)[-1]
+    every = np.arange(len(table)) % 5 == 4
+    return np.flatnonzero(~every), np.flatnonzero(every)
+
+
+def random_rows(rows: int, share: float, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The wrong way: rows drawn at random, so that both halves hold flights of the same stormy day."""
+    order = np.random.default_rng(seed).permutation(rows)
+    cut = round(rows * (1 - share))
+    return np.sort(order[:cut]), np.sort(order[cut:])
+
+
+def run_baselines(schema: Schema, table: pd.DataFrame, time: str | None, folds: int, bins: int, seed: int) -> dict[str, Baseline]:
+    """Every baseline fitted on the past and scored on the days after it; the wrong way is the last entry.
+
+    The wrong way is the default boosting on as many rows drawn at random, with the day of the year as a feature:
+    it recognises the days that it is asked about.
+    """
+    matrix, target = encode_table(schema, table), encode_target(schema, table)
+    fit, check = honest_rows(table, time, folds)
+    models = fit_baselines(schema, matrix[fit], target[fit], seed)
+    results = {
+        name: Baseline(BASELINES[name], _settings(BASELINES[name]), model, score(schema.task, target[check], raw_answer(model, matrix[check]), bins))
+        for name, model in models.items()
+    }
+    if time:
+        day = table[time].dt.dayofyear.to_numpy(dtype="float32")
+        leaky = np.column_stack([matrix, day]).astype("float32")
+        fit, check = random_rows(len(table), len(check) / len(table), seed)
+        model = build_estimator("boosting", _with_day(schema), {}, seed).fit(leaky[fit], target[fit])
+        scores = score(schema.task, target[check], raw_answer(model, leaky[check]), bins)
+        results[WRONG_WAY] = Baseline("boosting", {"split": "random", "day_of_year": True}, model, scores)
+    return results
+
+
+def _with_day(schema: Schema) -> Schema:
+    from mlops_core.features import Column
+
+    day = Column("day_of_year", "number", required=True)
+    return Schema(schema.dataset, schema.task, schema.target, schema.classes, schema.id, [*schema.columns, day])
+
+
+def scores_table(results: dict[str, Baseline]) -> pd.DataFrame:
+    """One line per baseline."""
+    return pd.DataFrame({name: item.scores for name, item in results.items()}).T

@@ -1,0 +1,99 @@
+"""The model card (Mitchell et al. 2019): every number computed, nothing typed."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from mlops_core.datasets import DatasetSpec
+from mlops_core.params import Params
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    head = "| " + " | ".join(["", *map(str, table.columns)]) + " |"
+    rule = "|" + "---|" * (len(table.columns) + 1)
+    lines = [f"| {name} | " + " | ".join(map(str, row)) + " |" for name, row in zip(table.index, table.to_numpy(), strict=True)]
+    return "\n".join([head, rule, *lines])
+
+
+def scores_with_spread(scores: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """`0.504 (0.489 to 0.519)` for every score of every model."""
+    return pd.DataFrame(
+        {
+            name: {
+                metric: f"{value:.4f} ({values[f'{metric}_low']:.4f} to {values[f'{metric}_high']:.4f})"
+                for metric, value in values.items()
+                if f"{metric}_low" in values
+            }
+            for name, values in scores.items()
+        }
+    ).T
+
+
+def render_card(
+    spec: DatasetSpec,
+    params: Params,
+    best: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+    importance: Mapping[str, float],
+    slices: pd.DataFrame,
+    splits: pd.DataFrame,
+) -> str:
+    """Markdown. `metrics` is what `reports/metrics/train.json` holds."""
+    scores = {"this model": metrics["test"], **metrics["baselines"]}
+    metric = "rmse" if spec.task == "regression" else "log_loss"
+    hardest = slices[slices["rows"] >= 200].nlargest(5, metric).set_index(["slice", "value"])[["rows", metric]].round(4)
+    hardest.index = [" ".join(map(str, key)) for key in hardest.index]
+    settings = "\n".join(f"- {name}: {value:.4g}" if isinstance(value, float) else f"- {name}: {value}" for name, value in best["settings"].items())
+    top = "\n".join(f"- {spec.columns[name].label or name}: {value:.4f}" for name, value in list(importance.items())[:8])
+    used = ", ".join(spec.features)
+    left_out = ", ".join(spec.with_role("ignore")) or "none"
+    return f"""# Model card: {spec.title}
+
+**Question.** {spec.question} Asked {spec.predict_at.removeprefix("-")} before the event.
+
+**Data.** {spec.origin}.
+
+{_markdown(splits)}
+
+**Model.** {best["family"]}, chosen among {best["finished"]} trials by its mean validation {metric.replace("_", " ")} of {best["loss"]:.4f}
+on {params.tune.folds} windows, each later than the rows it was fitted on.
+
+{settings}
+
+**Columns it sees.** {used}.
+
+**Columns it must not see,** known only later: {left_out}.
+
+## How good it is
+
+On the test rows, opened once, with 95 % intervals from {params.train.bootstrap} resamples of whole days:
+
+{_markdown(scores_with_spread(scores))}
+
+{_coverage(params, metrics)}
+
+Where it is worst, among slices of at least 200 test rows:
+
+{_markdown(hardest)}
+
+## What it looks at
+
+How much the {metric.replace("_", " ")} grows when a column is shuffled:
+
+{top}
+
+## What it is not for
+
+- One year of one city: it knows no other airport, no other decade, and no year's end but one.
+- It says how likely an outcome is, not what causes it; acting on a column need not change the outcome.
+- A prediction set that holds more than one class means *not sure*; treat it so.
+"""
+
+
+def _coverage(params: Params, metrics: Mapping[str, Any]) -> str:
+    parts = [f"Its sets are meant to hold the truth in {params.train.coverage:.0%} of the cases and did in {metrics['coverage']:.1%} of the test rows."]
+    if metrics.get("threshold") is not None:
+        parts.append(f"It calls the event from a probability of {metrics['threshold']:.2f} on, as a miss costs {params.train.miss_cost:g} false alarms.")
+    parts.append(f"The served graph and scikit-learn differ by at most {metrics['parity']:.1e} on {metrics['parity_rows']:,} held-out rows.")
+    return " ".join(parts)

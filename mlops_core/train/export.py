@@ -1,0 +1,88 @@
+"""scikit-learn to ONNX, and the proof that both give the same answers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from skl2onnx import to_onnx
+from skl2onnx.common._container import ModelComponentContainer
+from skl2onnx.common.data_types import FloatTensorType
+from sklearn.pipeline import Pipeline
+
+from mlops_core.errors import MLOpsError
+from mlops_core.features import Floats
+from mlops_core.serve.predictor import open_session
+
+OPSET = 18
+
+
+class ParityError(MLOpsError):
+    """The exported graph does not answer as the fitted model does."""
+
+    def __init__(self, rows: pd.DataFrame, tolerance: float) -> None:
+        self.rows, self.tolerance = rows, tolerance
+        super().__init__(
+            f"{len(rows):,} rows differ between scikit-learn and the exported graph by more than {tolerance:g} "
+            f"(at most {rows['difference'].max():.2g}); nothing is registered. "
+            f"First rows: {rows['row'].head(5).tolist()}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iub":
+        return [int(item) for item in value.ravel()]
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], (bool, np.bool_, np.integer)):
+        return [int(item) for item in value]
+    return value
+
+
+@contextmanager
+def _plain_attributes() -> Iterator[None]:
+    """skl2onnx 1.20 hands numpy integers and booleans to protobuf, which refuses them."""
+    original = ModelComponentContainer.add_node
+
+    def add_node(self: Any, *args: Any, **attributes: Any) -> Any:
+        return original(self, *args, **{key: _plain(value) for key, value in attributes.items()})
+
+    ModelComponentContainer.add_node = add_node
+    try:
+        yield
+    finally:
+        ModelComponentContainer.add_node = original
+
+
+def export_onnx(model: Pipeline, inputs: int) -> bytes:
+    """The fitted pipeline as an ONNX graph: input `x` (rows × `inputs`, float32), last output the answer."""
+    options = {"zipmap": False} if hasattr(model, "predict_proba") else None
+    with _plain_attributes():
+        graph = to_onnx(model, initial_types=[("x", FloatTensorType([None, inputs]))], options=options, target_opset=OPSET)
+    return bytes(graph.SerializeToString())
+
+
+def raw_answer(model: Pipeline, matrix: Floats) -> npt.NDArray[np.float64]:
+    """Probabilities, or values for regression, from scikit-learn."""
+    answer = model.predict_proba(matrix) if hasattr(model, "predict_proba") else model.predict(matrix)
+    return np.asarray(answer, dtype="float64")
+
+
+def graph_answer(graph: bytes, matrix: Floats) -> npt.NDArray[np.float64]:
+    """The same from the exported graph."""
+    return np.asarray(open_session(graph).run(None, {"x": matrix})[-1], dtype="float64")
+
+
+def parity_differences(expected: npt.NDArray[np.float64], found: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Largest difference of every row; relative to the spread for regression."""
+    if expected.ndim == 1:
+        return np.abs(expected - found.reshape(len(expected))) / max(float(np.std(expected)), 1e-12)
+    return np.asarray(np.abs(expected - found).max(axis=1))
+
+
+def check_parity(differences: npt.NDArray[np.float64], tolerance: float) -> None:
+    """Raises ParityError with the rows that differ by more than `tolerance`."""
+    rows = np.flatnonzero(~(differences <= tolerance))
+    if len(rows):
+        worst = rows[np.argsort(-differences[rows])]
+        raise ParityError(pd.DataFrame({"row": worst, "difference": differences[worst]}), tolerance)

@@ -1,0 +1,111 @@
+"""What a trial is: settings drawn from a family's space, fitted and scored fold by fold."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+import pandas as pd
+
+from mlops_core.errors import MLOpsError
+from mlops_core.estimators import build_estimator
+from mlops_core.evaluation import score
+from mlops_core.features import Floats, Schema
+from mlops_core.params import Params
+from mlops_core.preprocess import encode_table, encode_target, read_schema, read_split
+from mlops_core.splits import forward_folds, sample_days
+from mlops_core.train.export import raw_answer
+
+# The first trials of a study: each family as a careful person would set it by hand.
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "logistic": {"C": 0.1},
+    "boosting": {
+        "learning_rate": 0.08,
+        "max_iter": 150,
+        "max_leaf_nodes": 31,
+        "min_samples_leaf": 100,
+        "l2_regularization": 1.0,
+        "max_features": 0.5,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One validation window: what is fitted and what is scored."""
+
+    train: Floats
+    train_target: npt.NDArray[np.generic]
+    validate: Floats
+    validate_target: npt.NDArray[np.generic]
+
+
+def suggest(trial: optuna.Trial, families: list[str]) -> tuple[str, dict[str, Any]]:
+    """A family and its settings, drawn from the search space."""
+    family = trial.suggest_categorical("family", families)
+    if family == "logistic":
+        return family, {"C": trial.suggest_float("logistic.C", 1e-3, 10, log=True)}
+    return family, {
+        "learning_rate": trial.suggest_float("boosting.learning_rate", 0.02, 0.2, log=True),
+        "max_iter": trial.suggest_int("boosting.max_iter", 60, 300, step=10),
+        "max_leaf_nodes": trial.suggest_int("boosting.max_leaf_nodes", 8, 48, log=True),
+        "min_samples_leaf": trial.suggest_int("boosting.min_samples_leaf", 20, 500, log=True),
+        "l2_regularization": trial.suggest_float("boosting.l2_regularization", 1e-2, 100, log=True),
+        "max_features": trial.suggest_float("boosting.max_features", 0.2, 1.0),
+    }
+
+
+def settings_of(parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Family and settings from a stored trial's parameters."""
+    family = str(parameters["family"])
+    prefix = f"{family}."
+    return family, {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
+
+
+def parameters_of(family: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `settings_of`."""
+    return {"family": family, **{f"{family}.{name}": value for name, value in settings.items()}}
+
+
+def build_folds(params: Params, schema: Schema, table: pd.DataFrame, time: str | None) -> list[Fold]:
+    """Forward folds over the training rows; a random order stands in for time where the table has none."""
+    matrix, target = encode_table(schema, table), encode_target(schema, table)
+    if time:
+        moments = table[time]
+    else:
+        order = np.random.default_rng(params.seed).permutation(len(table))
+        moments = pd.Series(pd.Timestamp("2000-01-01") + pd.to_timedelta(order, unit="D"))
+    folds = []
+    for train, validate in forward_folds(moments, params.tune.folds):
+        kept = sample_days(train, moments, params.tune.rows, params.seed)
+        folds.append(Fold(matrix[kept], target[kept], matrix[validate], target[validate]))
+    return folds
+
+
+def read_folds(params: Params, processed: Path, time: str | None) -> tuple[Schema, list[Fold]]:
+    schema = read_schema(processed)
+    return schema, build_folds(params, schema, read_split(processed, "train"), time)
+
+
+def metric_of(task: str) -> str:
+    """What the study minimises."""
+    return "rmse" if task == "regression" else "log_loss"
+
+
+def evaluate_trial(trial: optuna.Trial, schema: Schema, folds: list[Fold], params: Params) -> float:
+    """Mean validation loss over the folds, reported after each so that a poor trial ends early."""
+    family, settings = suggest(trial, list(params.tune.families))
+    losses: list[float] = []
+    for step, fold in enumerate(folds):
+        model = build_estimator(family, schema, settings, params.seed).fit(fold.train, fold.train_target)
+        answer = raw_answer(model, fold.validate)
+        losses.append(score(schema.task, fold.validate_target, answer)[metric_of(schema.task)])
+        if not np.isfinite(losses[-1]):
+            raise MLOpsError(f"Trial {trial.number}: the loss is not a number with {settings}.")
+        trial.report(float(np.mean(losses)), step)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+    return float(np.mean(losses))

@@ -1,0 +1,128 @@
+"""Processes that work on one study: started, watched, replaced when one dies, ended when the caller does."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import optuna
+
+from mlops_core.datasets import load_dataset
+from mlops_core.errors import MLOpsError
+from mlops_core.params import Params
+from mlops_core.paths import Paths, state_dir
+from mlops_core.progress import report_progress
+from mlops_core.tune.objective import evaluate_trial, read_folds
+from mlops_core.tune.study import Best, best_trial, create_study, finished_trials, load_study
+
+POLL_SECONDS = 1.0
+MAX_DEATHS = 3
+
+
+class WorkerError(MLOpsError):
+    """The workers keep dying."""
+
+    def __init__(self, code: int, log: Path) -> None:
+        self.code, self.log = code, log
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
+        super().__init__(f"A tuning worker ended with {code}: {lines[-1] if lines else 'it was killed'}")
+
+
+@dataclass(frozen=True)
+class Search:
+    """Everything that a worker needs to take part."""
+
+    study: str
+    url: str
+    params: Params
+    paths: Paths
+
+
+def run_worker(search: Search, trials: int, deadline: float, seed: int) -> None:
+    """Works on the study in this process: at most `trials` trials, none started after `deadline` (Unix time)."""
+    spec = load_dataset(search.params.dataset, search.paths.root)
+    schema, folds = read_folds(search.params, search.paths.processed, spec.time)
+    study = load_study(search.study, search.url, seed)
+    study.optimize(
+        lambda trial: evaluate_trial(trial, schema, folds, search.params),
+        n_trials=trials,
+        timeout=max(0.0, deadline - time.time()),
+    )
+
+
+def _start_worker(search: Search, trials: int, deadline: float, seed: int, log: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "mlops_core.tune.worker", str(trials), str(deadline), str(seed)]
+    threads = str(max(1, (os.cpu_count() or 1) // search.params.tune.workers))
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MLOPS_STUDY_URL": search.url}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*command, search.study], stdin=subprocess.PIPE, stdout=output, stderr=output, cwd=search.paths.root, env=environment
+        )
+    assert process.stdin is not None
+    process.stdin.write(search.params.model_dump_json().encode())
+    process.stdin.close()
+    return process
+
+
+def _shares(trials: int, workers: int) -> list[int]:
+    return [trials // workers + (i < trials % workers) for i in range(min(trials, workers))]
+
+
+def _describe(study: optuna.Study, target: int, seconds: float) -> str:
+    finished = finished_trials(study, target)
+    complete = [trial.value for trial in finished if trial.value is not None and trial.state.name == "COMPLETE"]
+    best = f"best {min(complete):.4f}" if complete else "none complete yet"
+    return f"{len(finished)}/{target} trials, {best}, {seconds:.0f} s"
+
+
+def _watch(search: Search, study: optuna.Study, processes: list[subprocess.Popen[bytes]], started: float, log: Path) -> int:
+    """Waits for all workers and reports; returns the exit code of one that died, or 0."""
+    shown, died = "", 0
+    while any(process.poll() is None for process in processes):
+        line = _describe(study, search.params.tune.trials, time.time() - started)
+        if line.split(",")[0] != shown:
+            shown = line.split(",")[0]
+            report_progress(line)
+        time.sleep(POLL_SECONDS)
+    for process in processes:
+        died = died or process.returncode
+    return died
+
+
+def run_search(search: Search) -> tuple[optuna.Study, Best]:
+    """Does what the study still lacks of its trials; finished ones are never repeated.
+
+    Returns the study and the best of the first `tune.trials` finished trials. Raises WorkerError when workers
+    die more than three times, NoTrialError when time was up before one trial was complete.
+    """
+    tune = search.params.tune
+    folder = state_dir(search.paths.root)
+    create_study(search.study, search.url, folder, search.params)
+    study = load_study(search.study, search.url, search.params.seed)
+    started = time.time()
+    log = folder / "tune.log"
+    log.unlink(missing_ok=True)
+    deaths = 0
+    while (left := tune.trials - len(finished_trials(study))) > 0 and time.time() - started < tune.seconds:
+        first = len(study.get_trials(deepcopy=False))
+        processes = [
+            _start_worker(search, share, started + tune.seconds, search.params.seed + first + i, log)
+            for i, share in enumerate(_shares(left, tune.workers))
+        ]
+        try:
+            code = _watch(search, study, processes, started, log)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+        if code:
+            deaths += 1
+            if deaths > MAX_DEATHS:
+                raise WorkerError(code, log)
+            report_progress(f"a worker ended with {code}; its trial is tried again")
+    report_progress(_describe(study, tune.trials, time.time() - started))
+    optuna.storages.fail_stale_trials(study)
+    return study, best_trial(study, tune.trials)
+
