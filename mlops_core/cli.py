@@ -25,7 +25,9 @@ app = typer.Typer(
 def run(
     dataset: Annotated[str, typer.Option(help="A file in data/datasets, without .yaml.", metavar="NAME")] = "",
     stage: Annotated[str, typer.Option(help="Run up to this stage only.", metavar="STAGE")] = "",
-    set_: Annotated[list[str] | None, typer.Option("--set", help="A parameter, for example tune.trials=10.", metavar="KEY=VALUE")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="A parameter, for example tune.trials=10.", metavar="KEY=VALUE")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run stages even if nothing changed.")] = False,
 ) -> None:
     """Run the series: whatever is out of date, in order, through DVC."""
@@ -46,7 +48,9 @@ def run(
 
 
 @app.command(hidden=True)
-def stage(name: str, timeout: Annotated[int, typer.Option(help="Seconds after which a cell fails; 0: never.")] = 0) -> None:
+def stage(
+    name: str, timeout: Annotated[int, typer.Option(help="Seconds after which a cell fails; 0: never.")] = 0
+) -> None:
     """Execute one notebook; this is what DVC calls."""
     from mlops_core.paths import find_root
     from mlops_core.processes import end_with_parent
@@ -61,7 +65,9 @@ def stage(name: str, timeout: Annotated[int, typer.Option(help="Seconds after wh
 def score(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A CSV or Parquet table.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Where the answers go, .csv or .parquet.")],
-    model: Annotated[str, typer.Option(help="NAME@ALIAS; the champion of params.yaml's dataset if left out.", metavar="NAME@ALIAS")] = "",
+    model: Annotated[
+        str, typer.Option(help="NAME@ALIAS; the champion of params.yaml's dataset if left out.", metavar="NAME@ALIAS")
+    ] = "",
 ) -> None:
     """Score a table in constant memory; bad rows go to OUT's neighbour .rejected with a reason."""
     from mlops_core.pipeline.scoring import score_table
@@ -116,7 +122,10 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _fail(f"No space left on the disk that holds {error.filename or 'this checkout'}: free some, then try again.", 1)
+            _fail(
+                f"No space left on the disk that holds {error.filename or 'this checkout'}: free some, then try again.",
+                1,
+            )
         if error.errno in (errno.EACCES, errno.EROFS):
             _fail(f"{error.filename} cannot be written: check its owner and permissions.", 1)
         raise

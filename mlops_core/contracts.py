@@ -1,6 +1,7 @@
 """What a table must look like: types and pandera checks, both generated from the dataset file."""
 
 from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from mlops_core.datasets import FieldSpec, Kind
 TRUE_WORDS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 EXACT_INTEGER = r"[+-]?\d{1,18}"
 
-Failures = pd.DataFrame  # columns: row (position), reason
+Failures: TypeAlias = pd.DataFrame  # columns: row (position), reason
 
 
 def _as_text(raw: pd.Series) -> pd.Series:
@@ -98,7 +99,9 @@ def find_violations(frame: pd.DataFrame, contract: pa.DataFrameSchema) -> Failur
     except pa.errors.SchemaErrors as error:
         cases = error.failure_cases
         rows = cases[cases["index"].notna()]
-        reasons = [_reason(column, check, contract) for column, check in zip(rows["column"], rows["check"], strict=True)]
+        reasons = [
+            _reason(column, check, contract) for column, check in zip(rows["column"], rows["check"], strict=True)
+        ]
         found = pd.DataFrame({"row": rows["index"].astype("int64").to_numpy(), "reason": reasons})
         return found.drop_duplicates(ignore_index=True)
     return pd.DataFrame({"row": np.array([], dtype="int64"), "reason": np.array([], dtype=object)})

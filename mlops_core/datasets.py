@@ -108,6 +108,7 @@ class DatasetSpec(Model):
     target: str
     predict_at: str = "0h"
     join: str = ""
+    limits: list[str] = []
     source: SourceSpec
     columns: dict[str, ColumnSpec]
 

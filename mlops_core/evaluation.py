@@ -14,6 +14,11 @@ TINY = 1e-15
 INTERVAL = (2.5, 97.5)
 
 
+def metric_of(task: str) -> str:
+    """The loss that studies minimise and promotions compare."""
+    return "rmse" if task == "regression" else "log_loss"
+
+
 def log_losses(truth: Ints, probabilities: Floats) -> Floats:
     """Minus the log of what each row gave to its true class."""
     return -np.log(np.clip(probabilities[np.arange(len(truth)), truth], TINY, 1))
@@ -142,7 +147,7 @@ def score_with_intervals(scorer: Scorer, weights: Floats) -> dict[str, float]:
     """Every score on all rows, with `_low` and `_high`: its 95 % percentile bootstrap interval."""
     point = scorer(np.ones(weights.shape[1]))
     drawn = pd.DataFrame([scorer(draw) for draw in weights])
-    result = {}
+    result: dict[str, float] = {}
     for name, value in point.items():
         low, high = np.percentile(drawn[name], INTERVAL)
         result |= {name: value, f"{name}_low": float(low), f"{name}_high": float(high)}
@@ -154,12 +159,16 @@ def compare(answers: Mapping[str, Floats], task: str, truth: npt.NDArray[np.gene
     return pd.DataFrame({name: score(task, truth, answer, bins) for name, answer in answers.items()}).T
 
 
-def score_slices(task: str, table: pd.DataFrame, truth: npt.NDArray[np.generic], answer: Floats, bins: int) -> pd.DataFrame:
+def score_slices(
+    task: str, table: pd.DataFrame, truth: npt.NDArray[np.generic], answer: Floats, bins: int
+) -> pd.DataFrame:
     """Scores for every value of every column of `table`, largest slices first."""
     lines = []
     for name in table:
         for value, rows in table.groupby(name).indices.items():
-            lines.append({"slice": name, "value": str(value), "rows": len(rows), **score(task, truth[rows], answer[rows], bins)})
+            lines.append(
+                {"slice": name, "value": str(value), "rows": len(rows), **score(task, truth[rows], answer[rows], bins)}
+            )
     return pd.DataFrame(lines).sort_values(["slice", "rows"], ascending=[True, False], ignore_index=True)
 
 
@@ -167,4 +176,8 @@ def reliability_table(truth: Ints, probabilities: Floats, bins: int) -> pd.DataF
     """One line per bin that holds rows: stated and observed frequency."""
     item = reliability(truth, probabilities, bins)
     frame = pd.DataFrame({"bin": item.bin, "stated": item.stated, "observed": item.happened})
-    return frame.groupby("bin").agg(stated=("stated", "mean"), observed=("observed", "mean"), rows=("stated", "size")).reset_index()
+    return (
+        frame.groupby("bin")
+        .agg(stated=("stated", "mean"), observed=("observed", "mean"), rows=("stated", "size"))
+        .reset_index()
+    )

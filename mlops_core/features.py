@@ -17,7 +17,7 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Values = Sequence[Any] | npt.NDArray[Any]
 
-SHOWN = 40  # characters of a refused value that a reason may repeat
+HUGE = 1e300  # integers beyond overflow on their way to a float
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ class Schema:
         return [i for i, (_, position) in enumerate(self.inputs) if self.columns[position].type == "category"]
 
     @cached_property
-    def codes(self) -> dict[str, dict[Any, int]]:
-        """By column: category to code; None is what a missing value gets."""
+    def codes(self) -> dict[str, dict[str, int]]:
+        """By column: category to code."""
         return {
-            column.name: {**{name: code for code, name in enumerate(column.categories)}, None: len(column.categories)}
+            column.name: {name: code for code, name in enumerate(column.categories)}
             for column in self.columns
             if column.type == "category"
         }
@@ -89,12 +89,15 @@ class Schema:
     @classmethod
     def from_dict(cls, tree: Mapping[str, Any]) -> "Schema":
         known = {item.name for item in fields(Column)}
-        columns = [Column(**{key: value for key, value in column.items() if key in known}) for column in tree["columns"]]
+        columns = [
+            Column(**{key: value for key, value in column.items() if key in known}) for column in tree["columns"]
+        ]
         return cls(**{**tree, "columns": columns})
 
 
-def _is_missing(value: Any) -> bool:
-    return value is None or value != value
+def is_missing(value: Any) -> bool:
+    """None, NaN or NaT."""
+    return value is None or value != value  # noqa: PLR0124  only NaN and NaT differ from themselves
 
 
 def _numbers(values: Values) -> npt.NDArray[np.float64]:
@@ -106,7 +109,7 @@ def _numbers(values: Values) -> npt.NDArray[np.float64]:
 def _moments(values: Values) -> npt.NDArray[np.datetime64]:
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
         return values.astype("datetime64[s]")
-    return np.array([np.datetime64("NaT") if _is_missing(value) else value for value in values], dtype="datetime64[s]")
+    return np.array([np.datetime64("NaT") if is_missing(value) else value for value in values], dtype="datetime64[s]")
 
 
 def _minute_of_day(moments: npt.NDArray[np.datetime64]) -> npt.NDArray[np.int64]:
@@ -131,15 +134,15 @@ PARTS: Mapping[str, Callable[[npt.NDArray[np.datetime64]], npt.NDArray[np.int64]
 
 def _encode_column(schema: Schema, column: Column, values: Values) -> Iterable[npt.NDArray[Any]]:
     if column.type == "category":
-        codes, unseen = schema.codes[column.name], len(column.categories) + 1
-        plain = [None if value != value else value for value in values]
-        return [np.array([codes.get(value, unseen) for value in plain], dtype=np.float32)]
+        codes, missing = schema.codes[column.name], len(column.categories)
+        found = [missing if is_missing(value) else codes.get(value, missing + 1) for value in values]
+        return [np.array(found, dtype=np.float32)]
     if column.derive:
         moments = _moments(values)
         known = ~np.isnat(moments)
         return [np.where(known, PARTS[part](moments), np.nan) for part in column.derive]
     if column.type == "boolean":
-        return [np.array([math.nan if _is_missing(value) else float(value) for value in values], dtype=np.float32)]
+        return [np.array([math.nan if is_missing(value) else float(value) for value in values], dtype=np.float32)]
     return [_numbers(values)]
 
 
@@ -181,7 +184,7 @@ def _column_problems(column: Column, values: Values) -> list[tuple[int, str]]:
         return []
     found = []
     for row, value in enumerate(values):
-        if _is_missing(value):
+        if is_missing(value):
             reason = "is required" if column.required else ""
         else:
             reason = _value_problem(column, value, known)
@@ -236,9 +239,10 @@ def _number_problem(column: Column, value: Any) -> str:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         return "must be a number"
     low, high = _bounds(column)
-    if not low <= value <= high:
-        return _outside(column, float(value) if abs(value) < 1e300 else math.inf)
-    if column.type == "integer" and value % 1 != 0:
+    number = float(value) if abs(value) < HUGE else math.inf
+    if not low <= number <= high:
+        return _outside(column, number)
+    if column.type == "integer" and number % 1 != 0:
         return "must be a whole number"
     return ""
 
@@ -259,7 +263,7 @@ def find_unusual(schema: Schema, matrix: Floats) -> dict[str, npt.NDArray[np.boo
         column = schema.columns[position]
         if column.type == "category":
             rows = matrix[:, i] > len(column.categories)
-        elif column.seen_low is not None and not column.derive:
+        elif column.seen_low is not None and column.seen_high is not None and not column.derive:
             rows = (matrix[:, i] < np.float32(column.seen_low)) | (matrix[:, i] > np.float32(column.seen_high))
         else:
             continue

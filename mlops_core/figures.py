@@ -63,7 +63,9 @@ def leak_ranking(audit: pd.DataFrame) -> Figure:
     title = f"Caught: {', '.join(caught)}" if caught else "No single column predicts suspiciously well"
     shown = audit.head(16).iloc[::-1]
     figure, axes = _axes(title, "ROC-AUC of the column alone", "", (7.0, 4.6))
-    axes.barh(shown["column"], shown["roc_auc"] - 0.5, left=0.5, color=np.where(shown["suspicious"], ORANGE, BLUE).tolist())
+    axes.barh(
+        shown["column"], shown["roc_auc"] - 0.5, left=0.5, color=np.where(shown["suspicious"], ORANGE, BLUE).tolist()
+    )
     axes.set_xlim(0.5, 1)
     return figure
 
@@ -76,7 +78,9 @@ def scores_of_runs(scores: pd.DataFrame, metric: str, wrong: str) -> Figure:
     colours = [ORANGE if name == wrong else BLUE for name in ordered.index]
     axes.scatter(ordered[metric], ordered.index, c=colours, s=70, zorder=3)
     for name, value in ordered[metric].items():
-        axes.annotate(f"{value:.3f}", (value, str(name)), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9)
+        axes.annotate(
+            f"{value:.3f}", (value, str(name)), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9
+        )
     axes.margins(0.15)
     return figure
 
@@ -85,7 +89,9 @@ def search_history(trials: pd.DataFrame, metric: str) -> Figure:
     """Every trial's loss and the best so far."""
     complete = trials[trials["state"] == "complete"]
     gain = complete["loss"].iloc[0] - complete["loss"].min()
-    figure, axes = _axes(f"{len(trials)} trials gain {gain:.4f} on the first one", "trial", f"validation {metric.replace('_', ' ')}")
+    figure, axes = _axes(
+        f"{len(trials)} trials gain {gain:.4f} on the first one", "trial", f"validation {metric.replace('_', ' ')}"
+    )
     for family, colour in zip(sorted(complete["family"].unique()), (BLUE, ORANGE, GREEN), strict=False):
         chosen = complete[complete["family"] == family]
         axes.scatter(chosen["trial"], chosen["loss"], color=colour, label=family, s=28)
@@ -120,11 +126,23 @@ def search_slices(trials: pd.DataFrame, parameters: list[str], metric: str) -> F
 def reliability_figure(tables: Mapping[str, pd.DataFrame], errors: Mapping[str, float]) -> Figure:
     """Stated against observed frequency, one line per model."""
     best = min(errors, key=lambda name: errors[name])
-    figure, axes = _axes(f"What is said comes true, within {errors[best]:.1%} ({best})", "stated probability", "observed share", (5.6, 4.6))
+    figure, axes = _axes(
+        f"What is said comes true, within {errors[best]:.1%} ({best})",
+        "stated probability",
+        "observed share",
+        (5.6, 4.6),
+    )
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
     for (name, table), colour in zip(tables.items(), (BLUE, ORANGE, GREEN, GREY), strict=False):
         enough = table[table["rows"] >= 30]
-        axes.plot(enough["stated"], enough["observed"], marker="o", markersize=4, color=colour, label=f"{name}, error {errors[name]:.3f}")
+        axes.plot(
+            enough["stated"],
+            enough["observed"],
+            marker="o",
+            markersize=4,
+            color=colour,
+            label=f"{name}, error {errors[name]:.3f}",
+        )
     axes.legend(frameon=False, fontsize=9)
     return figure
 
@@ -132,7 +150,9 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], errors: Mapping[str, 
 def cost_figure(costs: pd.DataFrame, threshold: float) -> Figure:
     """Mean cost by threshold; theory's choice is drawn in."""
     best = float(costs.loc[costs["cost"].idxmin(), "threshold"])
-    figure, axes = _axes(f"Theory says act from {threshold:.2f}, the calibration days say {best:.2f}", "threshold", "mean cost per row")
+    figure, axes = _axes(
+        f"Theory says act from {threshold:.2f}, the calibration days say {best:.2f}", "threshold", "mean cost per row"
+    )
     axes.plot(costs["threshold"], costs["cost"], color=BLUE)
     axes.axvline(threshold, color=ORANGE, linestyle="--")
     return figure
@@ -141,7 +161,9 @@ def cost_figure(costs: pd.DataFrame, threshold: float) -> Figure:
 def scores_with_baselines(scores: pd.DataFrame, metric: str) -> Figure:
     """Test scores with their intervals; `scores` has one line per model with `metric`, `_low`, `_high`."""
     ordered = scores.sort_values(metric, ascending=False)
-    figure, axes = _axes(f"{ordered.index[-1]} has the lowest {metric.replace('_', ' ')} on the test rows", metric.replace("_", " "), "")
+    figure, axes = _axes(
+        f"{ordered.index[-1]} has the lowest {metric.replace('_', ' ')} on the test rows", metric.replace("_", " "), ""
+    )
     errors = np.abs(ordered[[f"{metric}_low", f"{metric}_high"]].to_numpy().T - ordered[metric].to_numpy())
     axes.errorbar(ordered[metric], ordered.index, xerr=errors, fmt="o", color=BLUE, capsize=4)
     axes.margins(0.1, 0.2)
@@ -154,7 +176,9 @@ def slice_figure(slices: pd.DataFrame, metric: str, overall: float) -> Figure:
     worst = slices.loc[slices[metric].idxmax()]
     title = f"Hardest: {worst['slice']} {worst['value']}, {metric.replace('_', ' ')} {worst[metric]:.3f}"
     figure, axes = _axes(title, metric.replace("_", " "), "", (7.0, 0.8 + 0.22 * len(shown)))
-    axes.scatter(shown[metric], shown["slice"] + " " + shown["value"], s=np.clip(shown["rows"] / 200, 8, 120), color=BLUE)
+    axes.scatter(
+        shown[metric], shown["slice"] + " " + shown["value"], s=np.clip(shown["rows"] / 200, 8, 120), color=BLUE
+    )
     axes.axvline(overall, color=GREY, linestyle="--")
     axes.tick_params(axis="y", labelsize=8)
     return figure

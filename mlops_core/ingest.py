@@ -25,7 +25,8 @@ class QuarantineError(MLOpsError):
     def __init__(self, table: str, share: float, limit: float) -> None:
         self.table, self.share, self.limit = table, share, limit
         super().__init__(
-            f"Table '{table}': {share:.1%} of the rows break the contract, more than ingest.max_quarantined = {limit:.1%}. "
+            f"Table '{table}': {share:.1%} of the rows break the contract, "
+            f"more than ingest.max_quarantined = {limit:.1%}. "
             f"Look at data/quarantine/{table}.parquet, then mend the table, its contract or the limit."
         )
 
@@ -40,7 +41,7 @@ class Ingested:
 
 
 def parse_csv(path: Path, data: bytes, fields: Mapping[str, FieldSpec], missing_marks: list[str]) -> pd.DataFrame:
-    """Every value as text, exactly as it stands in the file. Raises SourceError, with a line number where there is one."""
+    """Every value as text, exactly as it stands in the file. Raises SourceError, with the line if there is one."""
     if data[:2] == b"\x1f\x8b" or data[:4] == b"PK\x03\x04":
         raise SourceError(path, "is compressed; unpack it first")
     try:

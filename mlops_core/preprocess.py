@@ -55,7 +55,9 @@ def build_table(spec: DatasetSpec, tables: Mapping[str, pd.DataFrame]) -> pd.Dat
     violations = find_violations(table[list(fields)], build_contract(fields, [spec.id] if spec.id else None))
     if len(violations):
         row, reason = violations.iloc[0]
-        raise TableError(f"The joined table breaks its contract in {len(violations):,} places, first in row {row}: {reason}.")
+        raise TableError(
+            f"The joined table breaks its contract in {len(violations):,} places, first in row {row}: {reason}."
+        )
     return table
 
 
@@ -67,7 +69,9 @@ def keep_known_outcomes(spec: DatasetSpec, table: pd.DataFrame) -> pd.DataFrame:
     if known.empty:
         raise TableError(f"The target '{spec.target}' is missing in every row.")
     if known[spec.target].nunique() < 2:
-        raise TableError(f"The target '{spec.target}' has a single value, '{known[spec.target].iloc[0]}': nothing to learn.")
+        raise TableError(
+            f"The target '{spec.target}' has a single value, '{known[spec.target].iloc[0]}': nothing to learn."
+        )
     return known.reset_index(drop=True)
 
 

@@ -1,4 +1,4 @@
-"""Source files: there, plain, of a sane size, and the declared ones. Imports no table library, so that checking is quick."""
+"""Source files: there, plain, of a sane size, and the declared ones; checked without a table library, so at once."""
 
 import hashlib
 from pathlib import Path

@@ -1,5 +1,6 @@
 """Which row is for what: training, calibration, test, and the folds that tuning looks at."""
 
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -62,7 +63,7 @@ def forward_folds(time: pd.Series, count: int) -> list[tuple[Ints, Ints]]:
     known = np.unique(days)
     edges = np.linspace(len(known) // 3, len(known), count + 1).astype(int)
     folds = []
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         first, last = known[start], known[stop - 1]
         folds.append((np.flatnonzero(days < first), np.flatnonzero((days >= first) & (days <= last))))
     return folds

@@ -9,8 +9,8 @@ from sklearn.pipeline import Pipeline
 
 from mlops_core.estimators import build_estimator
 from mlops_core.evaluation import Floats, score
-from mlops_core.features import Schema
 from mlops_core.features import Floats as Matrix
+from mlops_core.features import Schema
 from mlops_core.preprocess import encode_table, encode_target
 from mlops_core.splits import forward_folds
 from mlops_core.train.export import raw_answer
@@ -46,7 +46,9 @@ def baseline_answers(models: dict[str, Pipeline], matrix: Matrix) -> dict[str, F
     return {name: raw_answer(model, matrix) for name, model in models.items()}
 
 
-def honest_rows(table: pd.DataFrame, time: str | None, folds: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def honest_rows(
+    table: pd.DataFrame, time: str | None, folds: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Positions to fit and to score: the last forward fold, or every fifth row where there is no time."""
     if time:
         return forward_folds(table[time], folds)[-1]
@@ -61,7 +63,9 @@ def random_rows(rows: int, share: float, seed: int) -> tuple[npt.NDArray[np.int6
     return np.sort(order[:cut]), np.sort(order[cut:])
 
 
-def run_baselines(schema: Schema, table: pd.DataFrame, time: str | None, folds: int, bins: int, seed: int) -> dict[str, Baseline]:
+def run_baselines(
+    schema: Schema, table: pd.DataFrame, time: str | None, folds: int, bins: int, seed: int
+) -> dict[str, Baseline]:
     """Every baseline fitted on the past and scored on the days after it; the wrong way is the last entry.
 
     The wrong way is the default boosting on as many rows drawn at random, with the day of the year as a feature:
@@ -71,7 +75,12 @@ def run_baselines(schema: Schema, table: pd.DataFrame, time: str | None, folds: 
     fit, check = honest_rows(table, time, folds)
     models = fit_baselines(schema, matrix[fit], target[fit], seed)
     results = {
-        name: Baseline(BASELINES[name], _settings(BASELINES[name]), model, score(schema.task, target[check], raw_answer(model, matrix[check]), bins))
+        name: Baseline(
+            BASELINES[name],
+            _settings(BASELINES[name]),
+            model,
+            score(schema.task, target[check], raw_answer(model, matrix[check]), bins),
+        )
         for name, model in models.items()
     }
     if time:

@@ -81,7 +81,7 @@ class Sandbox:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def lose_cache(self) -> int:
-        """Deletes DVC's cache, its notes and the tables, as a new machine would lack them; returns how many cached files went."""
+        """Deletes what a new machine would lack: cache, notes, tables. Returns how many cached files went."""
         cache = self.path(".dvc/cache")
         lost = sum(1 for file in cache.rglob("*") if file.is_file())
         for folder in (cache, self.path(".dvc/tmp"), self.path("tables"), self.root / "site"):
@@ -116,7 +116,10 @@ def change_table(path: Path, rows: int, seed: int) -> pd.DataFrame:
 def hash_files(folder: Path) -> dict[str, str]:
     """The md5 of every file, which is what DVC names a version by."""
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return {file.relative_to(folder).as_posix(): hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() for file in files}
+    return {
+        file.relative_to(folder).as_posix(): hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+        for file in files
+    }
 
 
 def tracked_outputs(dvc_yaml: Path) -> pd.DataFrame:
@@ -127,5 +130,12 @@ def tracked_outputs(dvc_yaml: Path) -> pd.DataFrame:
         for kind in ("outs", "metrics", "plots"):
             for item in body.get(kind, []):
                 path, options = next(iter(item.items())) if isinstance(item, dict) else (item, {})
-                lines.append({"stage": stage, "output": path, "kind": kind, "kept in": "Git" if options.get("cache") is False else "DVC"})
+                lines.append(
+                    {
+                        "stage": stage,
+                        "output": path,
+                        "kind": kind,
+                        "kept in": "Git" if options.get("cache") is False else "DVC",
+                    }
+                )
     return pd.DataFrame(lines)

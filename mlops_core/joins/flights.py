@@ -42,7 +42,13 @@ def recent_departures(scheduled: Floats, delay: Floats, asked: Floats) -> pd.Dat
     first = np.searchsorted(actual, asked - LOOK_BACK, side="right")
     count = (last - first).astype("float64")
     some = np.where(count > 0, count, np.nan)
-    return pd.DataFrame({"departures": count, "mean_delay": (sums[last] - sums[first]) / some, "share_late": (late[last] - late[first]) / some})
+    return pd.DataFrame(
+        {
+            "departures": count,
+            "mean_delay": (sums[last] - sums[first]) / some,
+            "share_late": (late[last] - late[first]) / some,
+        }
+    )
 
 
 def overdue_flights(scheduled: Floats, delay: Floats, asked: Floats) -> Floats:
@@ -56,10 +62,14 @@ def overdue_flights(scheduled: Floats, delay: Floats, asked: Floats) -> Floats:
 
 def last_delay_of_aircraft(tailnum: pd.Series, scheduled: Floats, delay: Floats) -> Floats:
     """The delay of the same aircraft's last departure known at the prediction, NaN where there is none."""
-    frame = pd.DataFrame({"tailnum": tailnum.to_numpy(), "known": scheduled - KNOWN_BEFORE, "at": scheduled + delay, "delay": delay})
+    frame = pd.DataFrame(
+        {"tailnum": tailnum.to_numpy(), "known": scheduled - KNOWN_BEFORE, "at": scheduled + delay, "delay": delay}
+    )
     left = frame.dropna(subset=["tailnum", "at"]).sort_values("at", kind="stable")[["tailnum", "at", "delay"]]
     asked = frame.dropna(subset=["tailnum"]).sort_values("known", kind="stable")
-    found = pd.merge_asof(asked[["tailnum", "known"]], left, left_on="known", right_on="at", by="tailnum", tolerance=SAME_ROTATION)
+    found = pd.merge_asof(
+        asked[["tailnum", "known"]], left, left_on="known", right_on="at", by="tailnum", tolerance=SAME_ROTATION
+    )
     result = np.full(len(frame), np.nan)
     result[asked.index] = found["delay"].to_numpy()
     return result
@@ -69,7 +79,9 @@ def add_running_late(table: pd.DataFrame, flights: pd.DataFrame) -> pd.DataFrame
     """`table` with how late its airport, its airline there and its aircraft were, as known two hours before."""
     scheduled = scheduled_minutes(flights)
     delay = flights["dep_delay"].to_numpy(dtype="float64")
-    columns = {name: np.full(len(table), np.nan) for name in ("departures", "mean_delay", "share_late", "overdue", "carrier")}
+    columns = {
+        name: np.full(len(table), np.nan) for name in ("departures", "mean_delay", "share_late", "overdue", "carrier")
+    }
     for rows in flights.groupby("origin").indices.values():
         recent = recent_departures(scheduled[rows], delay[rows], scheduled[rows])
         for name in recent:
@@ -90,7 +102,9 @@ def add_running_late(table: pd.DataFrame, flights: pd.DataFrame) -> pd.DataFrame
 def join(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """One row per flight, in the order of its scheduled departure; `arrival` is missing where it never arrived."""
     flights = tables["flights"]
-    flights = flights.assign(at=scheduled_minutes(flights)).sort_values(["at", "origin", "carrier", "flight"], ignore_index=True)
+    flights = flights.assign(at=scheduled_minutes(flights)).sort_values(
+        ["at", "origin", "carrier", "flight"], ignore_index=True
+    )
     day = pd.to_datetime(flights[["year", "month", "day"]].astype("int64")).astype("datetime64[s]")
     minutes = (flights["hour"] * 60 + flights["minute"]).astype("int64")
     arrives = (flights["sched_arr_time"] // 100 * 60 + flights["sched_arr_time"] % 100).astype("int64")
@@ -98,7 +112,13 @@ def join(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     late = np.where(flights["arr_delay"] >= LATE_FROM, "late", "on time")
     table = pd.DataFrame(
         {
-            "flight_id": day.dt.strftime("%Y%m%d-") + clock + "-" + flights["origin"] + "-" + flights["carrier"] + flights["flight"].astype("str"),
+            "flight_id": day.dt.strftime("%Y%m%d-")
+            + clock
+            + "-"
+            + flights["origin"]
+            + "-"
+            + flights["carrier"]
+            + flights["flight"].astype("str"),
             "sched_dep": day + pd.to_timedelta(minutes, unit="min"),
             "arrival": pd.Series(late, dtype="str").where(flights["arr_delay"].notna()),
             "sched_duration": ((arrives - minutes) % 1440).astype("float64"),
@@ -106,7 +126,12 @@ def join(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
         }
     )
     table = add_running_late(table, flights)
-    planes = tables["planes"].set_index("tailnum").rename(columns={"year": "plane_year"})[["plane_year", "seats"]].astype("float64")
+    planes = (
+        tables["planes"]
+        .set_index("tailnum")
+        .rename(columns={"year": "plane_year"})[["plane_year", "seats"]]
+        .astype("float64")
+    )
     weather = tables["weather"].set_index(["origin", "time_hour"]).drop(columns=["year", "month", "day", "hour"])
     aircraft = planes.reindex(flights["tailnum"]).reset_index(drop=True)
     sky = weather.reindex(pd.MultiIndex.from_frame(flights[["origin", "time_hour"]])).reset_index(drop=True)

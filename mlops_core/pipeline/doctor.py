@@ -30,8 +30,6 @@ def _alive(pid: int) -> bool:
 
 
 def _tools() -> Iterator[Finding]:
-    if sys.version_info < (3, 11):
-        yield Finding("Python", f"is {sys.version.split()[0]}, 3.11 or newer is needed", "install a newer Python, then make run")
     folder = Path(sys.executable).parent
     for tool in TOOLS:
         if not shutil.which(tool) and not (folder / tool).exists():
@@ -47,7 +45,11 @@ def _disk(root: Path) -> Iterator[Finding]:
         yield Finding("disk", f"has {free / 2**30:.1f} GiB free, a run needs 2", "free some space")
     cache = root / ".dvc" / "cache"
     for path in sorted(cache.rglob("*.tmp")) + sorted(cache.rglob(".*.tmp")):
-        yield Finding(path.relative_to(root).as_posix(), "was left by an interrupted write", f"rm {path.relative_to(root).as_posix()}")
+        yield Finding(
+            path.relative_to(root).as_posix(),
+            "was left by an interrupted write",
+            f"rm {path.relative_to(root).as_posix()}",
+        )
 
 
 def _locks(root: Path) -> Iterator[Finding]:
@@ -64,36 +66,51 @@ def _locks(root: Path) -> Iterator[Finding]:
     except ValueError:
         yield Finding(".dvc/tmp/rwlock", "is damaged", "rm .dvc/tmp/rwlock")
         return
-    entries = [entry for body in holders.values() for kind in body.values() for entry in (kind if isinstance(kind, list) else [kind])]
+    entries = [
+        entry
+        for body in holders.values()
+        for kind in body.values()
+        for entry in (kind if isinstance(kind, list) else [kind])
+    ]
     for pid in sorted({entry["pid"] for entry in entries if not _alive(entry["pid"])}):
         yield Finding(".dvc/tmp/rwlock", f"names process {pid}, which is gone", "rm .dvc/tmp/rwlock")
 
 
 def _checkout(root: Path) -> Iterator[Finding]:
     if (root / "mlruns").is_dir():
-        yield Finding("mlruns/", "is an MLflow file store, which MLflow refuses since 3.13", "move it away; runs are kept in mlflow.db")
+        yield Finding(
+            "mlruns/",
+            "is an MLflow file store, which MLflow refuses since 3.13",
+            "move it away; runs are kept in mlflow.db",
+        )
     for name in ("params.yaml", "dvc.yaml"):
         if not (root / name).stat().st_size:
             yield Finding(name, "is empty", f"git checkout {name}")
-    for stage in NOTEBOOKS:
-        path = source_of(root, stage)
-        try:
-            clean = to_bytes(with_joined_lines(clean_source(json.loads(path.read_bytes()))))
-        except (OSError, ValueError, KeyError):
-            yield Finding(path.relative_to(root).as_posix(), "is missing or damaged", f"git checkout {path.relative_to(root).as_posix()}")
-            continue
-        if clean != path.read_bytes():
-            yield Finding(path.relative_to(root).as_posix(), "holds outputs, so its stage would run again", "mlops run cleans it")
     for path in sorted((root / "reports" / "notebooks").glob("*.failed.ipynb")):
         yield Finding(path.relative_to(root).as_posix(), "tells of a failed run", "read it, then mlops run")
     for path in sorted(state_dir(root).glob("progress-*")):
         if not _alive(int(path.name.rpartition("-")[2])):
-            yield Finding(path.relative_to(root).as_posix(), "was left by a killed run", f"rm {path.relative_to(root).as_posix()}")
+            yield Finding(
+                path.relative_to(root).as_posix(), "was left by a killed run", f"rm {path.relative_to(root).as_posix()}"
+            )
+
+
+def _notebooks(root: Path) -> Iterator[Finding]:
+    for stage in NOTEBOOKS:
+        path = source_of(root, stage)
+        name = path.relative_to(root).as_posix()
+        try:
+            clean = to_bytes(with_joined_lines(clean_source(json.loads(path.read_bytes()))))
+        except (OSError, ValueError, KeyError):
+            yield Finding(name, "is missing or damaged", f"git checkout {name}")
+            continue
+        if clean != path.read_bytes():
+            yield Finding(name, "holds outputs, so its stage would run again", "mlops run cleans it")
 
 
 def examine(root: Path) -> list[Finding]:
     """Everything that was found, worst first."""
     try:
-        return [*_tools(), *_disk(root), *_locks(root), *_checkout(root)]
+        return [*_tools(), *_disk(root), *_locks(root), *_checkout(root), *_notebooks(root)]
     except OSError as error:
         raise MLOpsError(f"{error.filename}: {error.strerror}") from None

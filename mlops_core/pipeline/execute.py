@@ -2,7 +2,6 @@
 
 import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -10,17 +9,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# jsonschema compiles a grammar of IRIs for 1.7 s when it finds this package; nothing here validates IRIs.
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 from traitlets.config import Config
 
+import mlops_core.pipeline.quick_imports  # noqa: F401  before papermill, see there
 from mlops_core.errors import MLOpsError
 from mlops_core.paths import state_dir
-from mlops_core.pipeline.notebooks import NOTEBOOKS, executed_of, failed_of, replace_file, source_of, stable_copy, to_bytes, to_html
+from mlops_core.pipeline.notebooks import (
+    NOTEBOOKS,
+    executed_of,
+    failed_of,
+    replace_file,
+    source_of,
+    stable_copy,
+    to_bytes,
+    to_html,
+)
 from mlops_core.progress import VARIABLE
 
 ENGINE = "mlops"
@@ -88,11 +94,13 @@ class Reporter:
             self.progress.unlink(missing_ok=True)
 
 
-class StageEngine(NBClientEngine):  # type: ignore[misc]
+class StageEngine(NBClientEngine):
     """papermill's own engine; tells which cell runs, and ends the kernel at once instead of within a second."""
 
     @classmethod
-    def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, reporter: Reporter | None = None, **options: Any) -> Any:
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, reporter: Reporter | None = None, **options: Any
+    ) -> Any:
         if reporter:
             names = cell_names(nb_man.nb.cells)
             start = nb_man.cell_start
@@ -105,7 +113,9 @@ class StageEngine(NBClientEngine):  # type: ignore[misc]
             nb_man.cell_start = cell_start
         # "auto" encrypts where it can and keeps ipykernel from announcing on every start that it does not.
         config = Config({"KernelManager": {"transport_encryption": "auto"}})
-        return super().execute_managed_notebook(nb_man, kernel_name, config=config, shutdown_kernel="immediate", **options)
+        return super().execute_managed_notebook(
+            nb_man, kernel_name, config=config, shutdown_kernel="immediate", **options
+        )
 
 
 def cell_names(cells: list[Any]) -> list[str]:
@@ -122,14 +132,18 @@ def cell_names(cells: list[Any]) -> list[str]:
 def _cause(error: PapermillExecutionError) -> str:
     # Our own errors say everything in their sentence; others need their type.
     plain = str(error.evalue).strip().splitlines() or [""]
-    own = error.ename.endswith("Error") and any("mlops_core" in line for line in error.traceback) and not hasattr(__builtins__, error.ename)
+    own = (
+        error.ename.endswith("Error")
+        and any("mlops_core" in line for line in error.traceback)
+        and not hasattr(__builtins__, error.ename)
+    )
     return plain[0] if own else f"{error.ename}: {plain[0]}"
 
 
 def run_stage(root: Path, stage: str, timeout: int | None = None) -> None:
     """Executes the stage's notebook in the project's root and writes its copy and its HTML.
 
-    Raises StageError when a cell fails or takes longer than `timeout` seconds; then only the `.failed.ipynb` is written.
+    Raises StageError when a cell fails or takes longer than `timeout` seconds; then only `.failed.ipynb` is written.
     """
     papermill_engines.register(ENGINE, StageEngine)
     reporter = Reporter(stage, state_dir(root) / f"progress-{os.getpid()}")

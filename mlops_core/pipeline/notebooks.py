@@ -1,15 +1,20 @@
 """Notebook files: clean sources, stable executed copies, HTML that opens without a network."""
 
+from __future__ import annotations
+
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nbformat
-from nbformat import NotebookNode
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 # What a source keeps; everything else differs from machine to machine.
-KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}, "language_info": {"name": "python"}}
+KERNEL = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
 
 # In this order: tuning (6) comes before the final training (5).
 NOTEBOOKS = {
@@ -43,7 +48,7 @@ def replace_file(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(draft, path)
+        draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -68,6 +73,8 @@ def clean_source(model: dict[str, Any]) -> dict[str, Any]:
 def strip_on_save(model: dict[str, Any], **_: Any) -> None:
     """Jupyter's pre-save hook: what reaches the disk is a source, so saving outputs does not make a stage stale."""
     if model.get("type") == "notebook" and model.get("content"):
+        import nbformat
+
         model["content"] = nbformat.from_dict(clean_source(model["content"]))
 
 
@@ -93,6 +100,8 @@ def with_joined_lines(model: dict[str, Any]) -> dict[str, Any]:
 
 def stable_copy(notebook: NotebookNode) -> NotebookNode:
     """An executed notebook without clocks and paths: the same results give the same bytes."""
+    import nbformat
+
     copy = nbformat.from_dict(json.loads(json.dumps(notebook)))
     copy.metadata = nbformat.from_dict(KERNEL)
     for cell in copy.cells:

@@ -6,20 +6,26 @@ import numpy as np
 import pandas as pd
 
 from mlops_core.datasets import load_dataset
-from mlops_core.evaluation import score
+from mlops_core.evaluation import metric_of, score
 from mlops_core.params import Params
 from mlops_core.paths import Paths
 from mlops_core.pipeline.verify import Finding, file_md5
-from mlops_core.preprocess import columns_of, encode_target, read_schema, read_split
 from mlops_core.registry.runs import DataRecord, RunRecord
 from mlops_core.registry.store import Store, open_store
-from mlops_core.registry.versions import Decision, Registration, fetch_bundle, get_champion, promote, register
+from mlops_core.registry.versions import (
+    Decision,
+    Registration,
+    fetch_bundle,
+    find_version,
+    get_champion,
+    promote,
+    register,
+)
 from mlops_core.reports import read_metrics
 from mlops_core.serve.bundle import BundleError
 from mlops_core.serve.predictor import load_predictor
 from mlops_core.settings import load_settings
-from mlops_core.train.final import pipeline_run_id, read_best
-from mlops_core.tune.objective import metric_of
+from mlops_core.train.identity import pipeline_run_id, read_best
 
 
 def data_record(paths: Paths, split: str, table: pd.DataFrame, target: str, context: str) -> DataRecord:
@@ -30,9 +36,13 @@ def data_record(paths: Paths, split: str, table: pd.DataFrame, target: str, cont
 
 def test_loss(bundle: Path, paths: Paths) -> float:
     """A bundle's loss on the test rows; infinite when it cannot answer them, as after a change of columns."""
+    from mlops_core.preprocess import columns_of, encode_target, read_schema, read_split
+
     predictor = load_predictor(bundle, threads=0)
     table = read_split(paths.processed, "test")
-    answer, problems = predictor.predict_columns(columns_of(table, [column.name for column in predictor.schema.columns]), len(table))
+    answer, problems = predictor.predict_columns(
+        columns_of(table, [column.name for column in predictor.schema.columns]), len(table)
+    )
     if problems or predictor.schema.classes != read_schema(paths.processed).classes:
         return float("inf")
     truth = encode_target(predictor.schema, table)
@@ -62,9 +72,12 @@ def register_bundle(paths: Paths, params: Params, metrics: dict[str, float], sto
     """The version of the bundle on disk; made once per pipeline run, however often this is called."""
     best = read_best(paths.best_params)
     spec = load_dataset(paths.dataset, paths.root)
-    train = read_split(paths.processed, "train")
-    data = data_record(paths, "train", train, spec.target, "training")
-    run_id = pipeline_run_id(params, data.digest, best)
+    file = paths.processed / "train.parquet"
+    run_id = pipeline_run_id(params, file_md5(file), best)
+    known = find_version(store, paths.dataset, run_id)
+    if known:
+        return int(known.version)
+    data = data_record(paths, "train", pd.read_parquet(file), spec.target, "training")
     loss = metric_of(spec.task)
     tags = {"data_md5": data.digest, "test_loss": f"test {loss} {metrics[loss]:.5f}"}
     record = RunRecord(
@@ -73,7 +86,9 @@ def register_bundle(paths: Paths, params: Params, metrics: dict[str, float], sto
         metrics,
         {"stage": "train", "notebook": "05_train", "pipeline_run_id": run_id},
     )
-    return register(store, params.track.experiment, Registration(paths.dataset, paths.bundle, run_id, tags), record, data)
+    return register(
+        store, params.track.experiment, Registration(paths.dataset, paths.bundle, run_id, tags), record, data
+    )
 
 
 def ensure_registered(paths: Paths, params: Params, store: Store | None = None) -> Decision:

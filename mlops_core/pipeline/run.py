@@ -118,7 +118,8 @@ def reproduce(root: Path, stage: str | None, force: bool) -> None:
         text=True,
         preexec_fn=end_with_parent,
     )
-    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
     relay = threading.Thread(target=_relay_stages, args=(process.stdout,), daemon=True)
     relay.start()
     said = _relay_errors(process.stderr)
@@ -162,7 +163,10 @@ def _explain(lines: list[str]) -> str:
 
 
 def run_series(root: Path, request: Request) -> Params:
-    """Runs what is out of date, under the lock. Raises RequestError before anything starts, RunError when a stage fails."""
+    """Runs what is out of date, under the lock.
+
+    Raises RequestError before anything starts, BusyError, RunError when a stage fails.
+    """
     with run_lock(root):
         params = plan(root, request)
         for line in write_params(root, request.changes):

@@ -2,7 +2,9 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -36,15 +38,27 @@ def score_table(source: Path, target: Path, model: str) -> str:
     predictor = load_predictor(fetch_bundle(store, name, version), threads=0)
     started = time.perf_counter()
     with tqdm(total=_rows(source), unit=" rows", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
-        done = score_file(predictor, source, target, bar.update)
+        done = score_file(predictor, source, target, _ticker(bar))
     seconds = time.perf_counter() - started
-    apart = f"; {done.rejected:,} bad rows in {target.with_suffix(f'.rejected{target.suffix}').name}" if done.rejected else ""
+    apart = (
+        f"; {done.rejected:,} bad rows in {target.with_suffix(f'.rejected{target.suffix}').name}"
+        if done.rejected
+        else ""
+    )
     rate = (done.rows + done.rejected) / seconds
-    return f"{done.rows:,} rows scored by {name} version {version} in {seconds:.1f} s ({rate:,.0f} rows/s) → {target.name}{apart}"
+    speed = f"in {seconds:.1f} s ({rate:,.0f} rows/s)"
+    return f"{done.rows:,} rows scored by {name} version {version} {speed} → {target.name}{apart}"
+
+
+def _ticker(bar: Any) -> Callable[[int], None]:
+    def tick(rows: int) -> None:
+        bar.update(rows)
+
+    return tick
 
 
 def _rows(source: Path) -> int | None:
     try:
         return count_rows(source)
-    except Exception:  # what is wrong with the file is told when it is read
+    except (OSError, ValueError):  # what is wrong with the file is told when it is read
         return None

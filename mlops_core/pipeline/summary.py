@@ -28,7 +28,10 @@ def summarise(paths: Paths, params: Params, champion: int, reason: str) -> str:
     """A few lines for the terminal."""
     metrics = read_metrics(paths, "train")
     names = ["rmse", "mae", "r2"] if "rmse" in metrics["test"] else ["log_loss", "roc_auc", "brier", "ece"]
-    lines = [f"\nChampion: {params.dataset} version {champion} ({reason})\n", f"  {'on the test rows':<24}" + "".join(f"{name:>10}" for name in names)]
+    lines = [
+        f"\nChampion: {params.dataset} version {champion} ({reason})\n",
+        f"  {'on the test rows':<24}" + "".join(f"{name:>10}" for name in names),
+    ]
     for name, scores in {"this run": metrics["test"], **metrics["baselines"]}.items():
         lines.append(f"  {name:<24}" + "".join(f"{scores[key]:>10.4f}" for key in names))
     lines += [
@@ -52,7 +55,8 @@ def describe_models() -> str:
             mark = "champion" if champion and champion.version == version.version else ""
             made = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
             loss = version.tags.get("test_loss", "")
-            lines.append(f"{name:<16} {version.version:>4}  {made}  {loss:<22} {mark:<9} {version.tags.get('promotion_reason', '')}".rstrip())
+            reason = version.tags.get("promotion_reason", "")
+            lines.append(f"{name:<16} {version.version:>4}  {made}  {loss:<22} {mark:<9} {reason}".rstrip())
     return "\n".join(lines) or "No model is registered yet. Train one with: mlops run"
 
 

@@ -1,4 +1,4 @@
-"""Re-hashes what the run wrote: outputs against dvc.lock, cached copies against their names, the bundle against its manifest.
+"""Re-hashes what the run wrote: outputs against dvc.lock, the cache against its names, bundles against manifests.
 
 DVC itself trusts its cache and its record of file times; a flipped byte can pass both.
 """
@@ -57,7 +57,9 @@ def read_lock(root: Path) -> dict[str, dict[str, str]]:
     """By stage: output path and its recorded hash. Raises LockFileError."""
     try:
         tree = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))
-        return {stage: {out["path"]: out["md5"] for out in body.get("outs", [])} for stage, body in tree["stages"].items()}
+        return {
+            stage: {out["path"]: out["md5"] for out in body.get("outs", [])} for stage, body in tree["stages"].items()
+        }
     except FileNotFoundError:
         raise LockFileError("is missing") from None
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):
@@ -73,7 +75,9 @@ def check_outputs(root: Path) -> Iterator[Finding]:
                 yield Finding(name, "is missing", "dvc checkout, or mlops run")
             elif (folder_md5(path) if path.is_dir() else file_md5(path)) != recorded:
                 for file in _differing(root, path, recorded):
-                    yield Finding(file, f"is not what stage '{stage}' wrote", "dvc checkout --force, or mlops run --force")
+                    yield Finding(
+                        file, f"is not what stage '{stage}' wrote", "dvc checkout --force, or mlops run --force"
+                    )
 
 
 def _differing(root: Path, path: Path, recorded: str) -> list[str]:
@@ -94,8 +98,14 @@ def check_cache(root: Path) -> Iterator[Finding]:
     """Every cached object whose content is not what its name says."""
     folder = root / ".dvc" / "cache" / "files" / "md5"
     for path in sorted(folder.glob("??/*")):
-        if path.is_file() and path.name[-4:] != ".tmp" and file_md5(path) != (path.parent.name + path.name).removesuffix(".dir"):
-            yield Finding(path.relative_to(root).as_posix(), "is a damaged copy in the cache", "delete it, then mlops run")
+        if (
+            path.is_file()
+            and path.name[-4:] != ".tmp"
+            and file_md5(path) != (path.parent.name + path.name).removesuffix(".dir")
+        ):
+            yield Finding(
+                path.relative_to(root).as_posix(), "is a damaged copy in the cache", "delete it, then mlops run"
+            )
 
 
 def check_bundle(paths: Paths) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from mlops_core.serve.answers import answer_columns
 from mlops_core.serve.predictor import Predictor, load_predictor
 
 
-class BundleModel(PythonModel):  # type: ignore[misc]
+class BundleModel(PythonModel):
     """A frame of raw columns in, a frame of answers out."""
 
     predictor: Predictor
@@ -24,7 +24,12 @@ class BundleModel(PythonModel):  # type: ignore[misc]
     def load_context(self, context: PythonModelContext) -> None:
         self.predictor = load_predictor(Path(context.artifacts["bundle"]))
 
-    def predict(self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+    def predict(
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,  # noqa: ARG002  MLflow's signature
+    ) -> pd.DataFrame:
         columns = {
             column.name: _plain(column, model_input[column.name])
             for column in self.predictor.schema.columns

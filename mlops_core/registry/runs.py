@@ -1,20 +1,23 @@
 """Tracked runs: logged in one short call once their numbers are known, so that a killed stage leaves none half done."""
 
+from __future__ import annotations
+
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
 import mlflow.data.sources
 import pandas as pd
-from matplotlib.figure import Figure
-from sklearn.pipeline import Pipeline
-from skops.io import get_untrusted_types
 
 from mlops_core.errors import MLOpsError
 from mlops_core.registry.store import Store, open_experiment, translated
+
+if TYPE_CHECKING:  # both take a second to import, and most callers log neither a figure nor a pipeline
+    from matplotlib.figure import Figure
+    from sklearn.pipeline import Pipeline
 
 MAX_METRICS = 20
 
@@ -45,7 +48,9 @@ class UntrustedTypeError(MLOpsError):
 
     def __init__(self, types: list[str]) -> None:
         self.types = types
-        super().__init__(f"The model holds the type {types[0]}, which is not on the reviewed list in mlops_core/registry/runs.py.")
+        super().__init__(
+            f"The model holds the type {types[0]}, which is not on the reviewed list in mlops_core/registry/runs.py."
+        )
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,11 @@ def log_run(store: Store, experiment: str, record: RunRecord, data: DataRecord, 
     with translated(store.uri), mlflow.start_run(experiment_id=experiment_id, run_name=record.name, tags=tags) as run:
         mlflow.log_params(dict(record.params))
         dataset = mlflow.data.from_pandas(
-            data.sample, source=mlflow.data.sources.LocalArtifactDatasetSource(data.path), name=data.name, digest=data.digest[:36], targets=data.target
+            data.sample,
+            source=mlflow.data.sources.LocalArtifactDatasetSource(data.path),
+            name=data.name,
+            digest=data.digest[:36],
+            targets=data.target,
         )
         mlflow.log_input(dataset, context=data.context)
         mlflow.log_metrics(dict(record.metrics))
@@ -107,7 +116,7 @@ def log_pipeline(model: Pipeline, name: str, root: Path) -> None:
     """Logs a fitted scikit-learn pipeline in skops' format. Raises UntrustedTypeError for a type not reviewed."""
     import skops.io
 
-    untrusted = set(get_untrusted_types(data=skops.io.dumps(model)))
+    untrusted = set(skops.io.get_untrusted_types(data=skops.io.dumps(model)))
     if strange := sorted(untrusted - TRUSTED):
         raise UntrustedTypeError(strange)
     mlflow.sklearn.log_model(
@@ -121,5 +130,8 @@ def find_runs(store: Store, experiment: str, tags: Mapping[str, str]) -> pd.Data
     with translated(store.uri):
         runs = store.client.search_runs([open_experiment(store, experiment)], condition, order_by=["start_time DESC"])
     return pd.DataFrame(
-        [{"run_id": run.info.run_id, "run": run.info.run_name, "status": run.info.status, **run.data.metrics} for run in runs]
+        [
+            {"run_id": run.info.run_id, "run": run.info.run_name, "status": run.info.status, **run.data.metrics}
+            for run in runs
+        ]
     )

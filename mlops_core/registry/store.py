@@ -21,7 +21,9 @@ class StoreError(MLOpsError):
 
     def __init__(self, uri: str, problem: str) -> None:
         self.uri, self.problem = uri, problem
-        super().__init__(f"The MLflow store at {uri} does not answer: {problem}. Is the server up, is the file readable?")
+        super().__init__(
+            f"The MLflow store at {uri} does not answer: {problem}. Is the server up, is the file readable?"
+        )
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,9 @@ class ModelNotFoundError(MLOpsError):
 
     def __init__(self, name: str, alias: str) -> None:
         self.name, self.alias = name, alias
-        super().__init__(f"No version of model '{name}' has the alias '{alias}'. Train one with: mlops run --dataset {name}")
+        super().__init__(
+            f"No version of model '{name}' has the alias '{alias}'. Train one with: mlops run --dataset {name}"
+        )
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def fetch_bundle(store: Store, name: str, version: int) -> Path:
 def signature_of(schema: Schema) -> ModelSignature:
     """What MLflow's clients check: every column, optional where it may be missing."""
     inputs = [
-        ColSpec(MLFLOW_TYPES.get(column.type, "string"), column.name, required=column.required) for column in schema.columns
+        ColSpec(MLFLOW_TYPES.get(column.type, "string"), column.name, required=column.required)
+        for column in schema.columns
     ]
     return ModelSignature(inputs=MlflowSchema(inputs))
 

@@ -13,7 +13,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from mlops_core.errors import RequestError
-from mlops_core.features import Column, Problem, Values, encode, find_problems
+from mlops_core.features import Column, Problem, Schema, Values, encode, find_problems
 from mlops_core.serve.answers import answer_columns
 from mlops_core.serve.predictor import Predictor
 
@@ -73,7 +73,10 @@ def _read_csv(path: Path) -> Iterator[pa.RecordBatch]:
     if len(set(header)) < len(header):
         raise ScoreError(path, "has a column twice")
     options = pa_csv.ConvertOptions(
-        column_types={name: pa.string() for name in header}, strings_can_be_null=True, null_values=[""], quoted_strings_can_be_null=True
+        column_types={name: pa.string() for name in header},
+        strings_can_be_null=True,
+        null_values=[""],
+        quoted_strings_can_be_null=True,
     )
     yield from pa_csv.open_csv(path, read_options=pa_csv.ReadOptions(block_size=CSV_BLOCK), convert_options=options)
 
@@ -113,19 +116,25 @@ def _number_or_text(value: str | None) -> float | str | None:
 
 def _score_batch(predictor: Predictor, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     schema = predictor.schema
-    columns = {column.name: to_values(column, batch.column(column.name)) for column in schema.columns if column.name in batch.schema.names}
+    columns = _columns(schema, batch)
     problems = find_problems(schema, columns, batch.num_rows)
     good = batch
     if problems:
         bad = np.zeros(batch.num_rows, dtype=bool)
         bad[[problem.row for problem in problems]] = True
-        good, columns = batch.filter(pa.array(~bad)), {}
-    rejected = _rejected(batch, problems)
-    if not columns:
-        columns = {column.name: to_values(column, good.column(column.name)) for column in schema.columns if column.name in good.schema.names}
+        good = batch.filter(pa.array(~bad))
+        columns = _columns(schema, good)
     answers = answer_columns(predictor, predictor.predict(encode(schema, columns, good.num_rows)))
-    first = {schema.id: good.column(schema.id)} if schema.id in batch.schema.names else {}
-    return pa.RecordBatch.from_pydict({**first, **answers}), rejected
+    if schema.id and schema.id in batch.schema.names:
+        answers = {schema.id: good.column(schema.id), **answers}
+    return pa.RecordBatch.from_pydict(answers), _rejected(batch, problems)
+
+
+def _columns(schema: Schema, batch: pa.RecordBatch) -> dict[str, Values]:
+    names = set(batch.schema.names)
+    return {
+        column.name: to_values(column, batch.column(column.name)) for column in schema.columns if column.name in names
+    }
 
 
 def _rejected(batch: pa.RecordBatch, problems: list[Problem]) -> pa.RecordBatch:
@@ -188,26 +197,26 @@ def score_file(predictor: Predictor, source: Path, target: Path, tick: Callable[
     if not target.parent.is_dir():
         raise ScoreError(target, f"there is no folder {target.parent}")
     apart = target.with_suffix(f".rejected{target.suffix}")
-    writers = Writer(target), Writer(apart)
+    answers, rejects = Writer(target), Writer(apart)
     try:
         for position, batch in enumerate(read_batches(source)):
             if position == 0:
                 _check_header(predictor, source, batch.schema.names)
             answered, rejected = _score_batch(predictor, batch)
-            writers[0].write(answered)
+            answers.write(answered)
             if rejected.num_rows:
-                writers[1].write(rejected)
+                rejects.write(rejected)
             tick(batch.num_rows)
-        if not writers[0].rows and not writers[1].rows:
+        if not answers.rows + rejects.rows:
             raise ScoreError(source, "holds no rows")
-        apart.unlink(missing_ok=True)
-        for writer in writers:
-            writer.commit()
     except BaseException:
-        for writer in writers:
-            writer.discard()
+        answers.discard()
+        rejects.discard()
         raise
-    return Scored(writers[0].rows, writers[1].rows)
+    apart.unlink(missing_ok=True)
+    answers.commit()
+    rejects.commit()
+    return Scored(answers.rows, rejects.rows)
 
 
 def _check_header(predictor: Predictor, path: Path, names: list[str]) -> None:

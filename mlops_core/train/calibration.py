@@ -63,7 +63,9 @@ def cost_by_threshold(truth: Ints, probability: Floats, miss_cost: float, steps:
     return pd.DataFrame({"threshold": thresholds, "cost": cost})
 
 
-def fit_constants(task: str, truth: npt.NDArray[np.generic], raw: Floats, coverage: float, miss_cost: float) -> Constants:
+def fit_constants(
+    task: str, truth: npt.NDArray[np.generic], raw: Floats, coverage: float, miss_cost: float
+) -> Constants:
     """Everything that serving applies to the graph's answer, from the calibration rows."""
     if task == "regression":
         return Constants(conformal=conformal_level(nonconformity(truth, raw), coverage), coverage=coverage)

@@ -12,7 +12,10 @@ from mlops_core.params import Params
 def _markdown(table: pd.DataFrame) -> str:
     head = "| " + " | ".join(["", *map(str, table.columns)]) + " |"
     rule = "|" + "---|" * (len(table.columns) + 1)
-    lines = [f"| {name} | " + " | ".join(map(str, row)) + " |" for name, row in zip(table.index, table.to_numpy(), strict=True)]
+    lines = [
+        f"| {name} | " + " | ".join(map(str, row)) + " |"
+        for name, row in zip(table.index, table.to_numpy(), strict=True)
+    ]
     return "\n".join([head, rule, *lines])
 
 
@@ -44,8 +47,14 @@ def render_card(
     metric = "rmse" if spec.task == "regression" else "log_loss"
     hardest = slices[slices["rows"] >= 200].nlargest(5, metric).set_index(["slice", "value"])[["rows", metric]].round(4)
     hardest.index = [" ".join(map(str, key)) for key in hardest.index]
-    settings = "\n".join(f"- {name}: {value:.4g}" if isinstance(value, float) else f"- {name}: {value}" for name, value in best["settings"].items())
-    top = "\n".join(f"- {spec.columns[name].label or name}: {value:.4f}" for name, value in list(importance.items())[:8])
+    settings = "\n".join(
+        f"- {name}: {value:.4g}" if isinstance(value, float) else f"- {name}: {value}"
+        for name, value in best["settings"].items()
+    )
+    top = "\n".join(
+        f"- {spec.columns[name].label or name}: {value:.4f}" for name, value in list(importance.items())[:8]
+    )
+    limits = "".join(f"- {line}\n" for line in spec.limits)
     used = ", ".join(spec.features)
     left_out = ", ".join(spec.with_role("ignore")) or "none"
     return f"""# Model card: {spec.title}
@@ -85,15 +94,20 @@ How much the {metric.replace("_", " ")} grows when a column is shuffled:
 
 ## What it is not for
 
-- One year of one city: it knows no other airport, no other decade, and no year's end but one.
-- It says how likely an outcome is, not what causes it; acting on a column need not change the outcome.
+{limits}- It says how likely an outcome is, not what causes it; acting on a column need not change the outcome.
 - A prediction set that holds more than one class means *not sure*; treat it so.
 """
 
 
 def _coverage(params: Params, metrics: Mapping[str, Any]) -> str:
-    parts = [f"Its sets are meant to hold the truth in {params.train.coverage:.0%} of the cases and did in {metrics['coverage']:.1%} of the test rows."]
+    parts = [
+        f"Its sets are meant to hold the truth in {params.train.coverage:.0%} of the cases and did in {metrics['coverage']:.1%} of the test rows."
+    ]
     if metrics.get("threshold") is not None:
-        parts.append(f"It calls the event from a probability of {metrics['threshold']:.2f} on, as a miss costs {params.train.miss_cost:g} false alarms.")
-    parts.append(f"The served graph and scikit-learn differ by at most {metrics['parity']:.1e} on {metrics['parity_rows']:,} held-out rows.")
+        parts.append(
+            f"It calls the event from a probability of {metrics['threshold']:.2f} on, as a miss costs {params.train.miss_cost:g} false alarms."
+        )
+    parts.append(
+        f"The served graph and scikit-learn differ by at most {metrics['parity']:.1e} on {metrics['parity_rows']:,} held-out rows."
+    )
     return " ".join(parts)

@@ -58,7 +58,9 @@ def export_onnx(model: Pipeline, inputs: int) -> bytes:
     """The fitted pipeline as an ONNX graph: input `x` (rows × `inputs`, float32), last output the answer."""
     options = {"zipmap": False} if hasattr(model, "predict_proba") else None
     with _plain_attributes():
-        graph = to_onnx(model, initial_types=[("x", FloatTensorType([None, inputs]))], options=options, target_opset=OPSET)
+        graph = to_onnx(
+            model, initial_types=[("x", FloatTensorType([None, inputs]))], options=options, target_opset=OPSET
+        )
     return bytes(graph.SerializeToString())
 
 

@@ -1,9 +1,6 @@
-"""The final fit, the identity of its run, and its scores on the test rows beside every baseline."""
+"""The final fit, and its scores on the test rows beside every baseline."""
 
-import hashlib
-import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,22 +17,11 @@ from mlops_core.serve.answers import probability_column
 from mlops_core.splits import days_of
 
 
-def read_best(path: Path) -> dict[str, Any]:
-    """Family and settings, as experiment 6 wrote them."""
-    best: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return best
-
-
-def fit_final(schema: Schema, best: Mapping[str, Any], matrix: Matrix, target: npt.NDArray[np.generic], seed: int) -> Pipeline:
+def fit_final(
+    schema: Schema, best: Mapping[str, Any], matrix: Matrix, target: npt.NDArray[np.generic], seed: int
+) -> Pipeline:
     """The tuned model on every training row."""
     return build_estimator(str(best["family"]), schema, best["settings"], seed).fit(matrix, target)
-
-
-def pipeline_run_id(params: Params, data_digest: str, best: Mapping[str, Any]) -> str:
-    """One id per question and answer: the same parameters, data and tuned settings give the same id."""
-    chosen = params.model_dump(exclude={"tune": {"workers", "seconds", "trials"}, "version": True, "track": True})
-    key = json.dumps([chosen, data_digest, best["family"], best["settings"]], sort_keys=True)
-    return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def test_groups(table: pd.DataFrame, time: str | None) -> npt.NDArray[np.int64]:
@@ -44,7 +30,11 @@ def test_groups(table: pd.DataFrame, time: str | None) -> npt.NDArray[np.int64]:
 
 
 def score_all(
-    task: str, truth: npt.NDArray[np.generic], answers: Mapping[str, Floats], groups: npt.NDArray[np.int64], params: Params
+    task: str,
+    truth: npt.NDArray[np.generic],
+    answers: Mapping[str, Floats],
+    groups: npt.NDArray[np.int64],
+    params: Params,
 ) -> dict[str, dict[str, float]]:
     """Scores with intervals for every answer, on the same resamples."""
     weights = resample_weights(groups, params.train.bootstrap, params.seed)

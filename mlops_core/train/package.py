@@ -1,6 +1,5 @@
 """Writes the bundle: graph, schema, constants, background and golden rows, sealed by a manifest."""
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_core.evaluation import score
-from mlops_core.features import Floats, Schema, encode
+from mlops_core.features import Floats, Schema, encode, is_missing
 from mlops_core.preprocess import columns_of
 from mlops_core.serve.bundle import Constants, constants_to_json, dump_json, write_manifest
 from mlops_core.serve.predictor import Predictor, open_session
@@ -46,7 +45,7 @@ def _json_columns(schema: Schema, rows: pd.DataFrame) -> dict[str, list[Any]]:
         if isinstance(values, np.ndarray) and values.dtype.kind == "M":
             columns[name] = [None if np.isnat(value) else str(value) for value in values]
         else:
-            columns[name] = [None if value is None or value != value else value for value in values]
+            columns[name] = [None if is_missing(value) else value for value in values]
             columns[name] = [value.item() if isinstance(value, np.generic) else value for value in columns[name]]
     return columns
 
@@ -79,7 +78,7 @@ def write_bundle(
     (draft / "golden.json").write_bytes(dump_json({"rows": count, "columns": golden, "answers": answers.tolist()}))
     digest = write_manifest(draft)
     shutil.rmtree(folder, ignore_errors=True)
-    os.replace(draft, folder)
+    draft.replace(folder)
     return digest
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mlops_core.errors import MLOpsError
 from mlops_core.estimators import build_estimator
-from mlops_core.evaluation import score
+from mlops_core.evaluation import metric_of, score
 from mlops_core.features import Floats, Schema
 from mlops_core.params import Params
 from mlops_core.preprocess import encode_table, encode_target, read_schema, read_split
@@ -88,11 +88,6 @@ def build_folds(params: Params, schema: Schema, table: pd.DataFrame, time: str |
 def read_folds(params: Params, processed: Path, time: str | None) -> tuple[Schema, list[Fold]]:
     schema = read_schema(processed)
     return schema, build_folds(params, schema, read_split(processed, "train"), time)
-
-
-def metric_of(task: str) -> str:
-    """What the study minimises."""
-    return "rmse" if task == "regression" else "log_loss"
 
 
 def evaluate_trial(trial: optuna.Trial, schema: Schema, folds: list[Fold], params: Params) -> float:

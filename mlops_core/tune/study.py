@@ -77,7 +77,9 @@ def create_study(name: str, url: str, folder: Path, params: Params) -> None:
     """Makes the database and the study under a lock, with each family's default as a first trial."""
 
     def create() -> None:
-        study = optuna.create_study(study_name=name, storage=open_storage(url), direction="minimize", load_if_exists=True)
+        study = optuna.create_study(
+            study_name=name, storage=open_storage(url), direction="minimize", load_if_exists=True
+        )
         if not study.trials:
             for family in params.tune.families:
                 study.enqueue_trial(parameters_of(family, DEFAULTS[family]))
@@ -86,7 +88,9 @@ def create_study(name: str, url: str, folder: Path, params: Params) -> None:
 
 
 def load_study(name: str, url: str, seed: int) -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=open_storage(url), sampler=build_sampler(seed), pruner=build_pruner())
+    return optuna.load_study(
+        study_name=name, storage=open_storage(url), sampler=build_sampler(seed), pruner=build_pruner()
+    )
 
 
 def finished_trials(study: optuna.Study, limit: int | None = None) -> list[FrozenTrial]:
@@ -109,7 +113,11 @@ def trials_table(study: optuna.Study, limit: int) -> pd.DataFrame:
     """One line per finished trial: number, state, loss (of the folds it saw), best so far, and its parameters."""
     lines = []
     for trial in finished_trials(study, limit):
-        loss = trial.value if trial.value is not None else trial.intermediate_values.get(max(trial.intermediate_values, default=0))
+        loss = (
+            trial.value
+            if trial.value is not None
+            else trial.intermediate_values.get(max(trial.intermediate_values, default=0))
+        )
         lines.append({"trial": trial.number, "state": trial.state.name.lower(), "loss": loss, **trial.params})
     table = pd.DataFrame(lines)
     table.insert(3, "best", table["loss"].where(table["state"] == "complete").cummin().ffill())

@@ -1,4 +1,4 @@
-"""One tuning process: `python -m mlops_core.tune.worker TRIALS DEADLINE SEED STUDY`, its parameters on standard input."""
+"""One tuning process: `… -m mlops_core.tune.worker TRIALS DEADLINE SEED STUDY`, its parameters on standard input."""
 
 import os
 import sys

@@ -58,7 +58,12 @@ def _start_worker(search: Search, trials: int, deadline: float, seed: int, log: 
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MLOPS_STUDY_URL": search.url}
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*command, search.study], stdin=subprocess.PIPE, stdout=output, stderr=output, cwd=search.paths.root, env=environment
+            [*command, search.study],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            cwd=search.paths.root,
+            env=environment,
         )
     assert process.stdin is not None
     process.stdin.write(search.params.model_dump_json().encode())
@@ -77,7 +82,7 @@ def _describe(study: optuna.Study, target: int, seconds: float) -> str:
     return f"{len(finished)}/{target} trials, {best}, {seconds:.0f} s"
 
 
-def _watch(search: Search, study: optuna.Study, processes: list[subprocess.Popen[bytes]], started: float, log: Path) -> int:
+def _watch(search: Search, study: optuna.Study, processes: list[subprocess.Popen[bytes]], started: float) -> int:
     """Waits for all workers and reports; returns the exit code of one that died, or 0."""
     shown, died = "", 0
     while any(process.poll() is None for process in processes):
@@ -112,7 +117,7 @@ def run_search(search: Search) -> tuple[optuna.Study, Best]:
             for i, share in enumerate(_shares(left, tune.workers))
         ]
         try:
-            code = _watch(search, study, processes, started, log)
+            code = _watch(search, study, processes, started)
         finally:
             for process in processes:
                 process.kill()
@@ -125,4 +130,3 @@ def run_search(search: Search) -> tuple[optuna.Study, Best]:
     report_progress(_describe(study, tune.trials, time.time() - started))
     optuna.storages.fail_stale_trials(study)
     return study, best_trial(study, tune.trials)
-

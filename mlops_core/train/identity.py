@@ -1,0 +1,22 @@
+"""What a training run is known by: its question and its answer."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlops_core.params import Params
+
+
+def read_best(path: Path) -> dict[str, Any]:
+    """Family and settings, as experiment 6 wrote them."""
+    best: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return best
+
+
+def pipeline_run_id(params: Params, data_digest: str, best: Mapping[str, Any]) -> str:
+    """One id per question and answer: the same parameters, data and tuned settings give the same id."""
+    chosen = params.model_dump(exclude={"tune": {"workers", "seconds", "trials"}, "version": True, "track": True})
+    key = json.dumps([chosen, data_digest, best["family"], best["settings"]], sort_keys=True)
+    return hashlib.sha256(key.encode()).hexdigest()[:16]
