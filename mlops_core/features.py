@@ -17,8 +17,6 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 Values = Sequence[Any] | npt.NDArray[Any]
 
-HUGE = 1e300  # integers beyond overflow on their way to a float
-
 
 @dataclass(frozen=True)
 class Column:
@@ -239,7 +237,10 @@ def _number_problem(column: Column, value: Any) -> str:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         return "must be a number"
     low, high = _bounds(column)
-    number = float(value) if abs(value) < HUGE else math.inf
+    try:
+        number = float(value)
+    except OverflowError:  # an integer of more than 300 digits
+        number = math.inf
     if not low <= number <= high:
         return _outside(column, number)
     if column.type == "integer" and number % 1 != 0:

@@ -26,7 +26,7 @@ class BundleModel(PythonModel):
 
     def predict(
         self,
-        context: PythonModelContext,
+        context: PythonModelContext,  # noqa: ARG002  MLflow's signature
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,  # noqa: ARG002  MLflow's signature
     ) -> pd.DataFrame:
