@@ -10,7 +10,8 @@ import pandera.pandas as pa
 from mlops_core.datasets import FieldSpec, Kind
 
 TRUE_WORDS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
-EXACT_INTEGER = r"[+-]?\d{1,18}"
+EXACT_INTEGER = r"[+-]?[0-9]{1,18}"
+FULL_DATE = r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}"  # pandas also takes "now", and a year for its first of January
 
 Failures: TypeAlias = pd.DataFrame  # columns: row (position), reason
 
@@ -20,21 +21,22 @@ def _as_text(raw: pd.Series) -> pd.Series:
 
 
 def _to_number(raw: pd.Series) -> pd.Series:
-    if pd.api.types.is_bool_dtype(raw.dtype):
+    if pd.api.types.is_bool_dtype(raw.dtype) or pd.api.types.is_datetime64_any_dtype(raw.dtype):
         return pd.Series(np.nan, index=raw.index)
     numbers = pd.to_numeric(raw, errors="coerce").astype("float64")
     return numbers.where(np.isfinite(numbers))
 
 
 def _to_integer(raw: pd.Series) -> pd.Series:
-    if pd.api.types.is_integer_dtype(raw.dtype):
+    if pd.api.types.is_signed_integer_dtype(raw.dtype):
         return raw.astype("Int64")
-    if pd.api.types.is_numeric_dtype(raw.dtype):
+    if pd.api.types.is_float_dtype(raw.dtype):
         numbers = _to_number(raw)
-        whole = (numbers % 1 == 0) & (numbers.abs() <= 2**53)
+        whole = (numbers % 1 == 0) & (numbers.abs() < 2**53)  # 2**53 may have been 2**53 + 1
         return numbers.where(whole).astype("Int64")
-    exact = raw.str.fullmatch(EXACT_INTEGER).fillna(False).astype(bool)
-    values = [int(value) if fits else pd.NA for value, fits in zip(raw, exact, strict=True)]
+    text = _as_text(raw)
+    exact = text.str.fullmatch(EXACT_INTEGER).fillna(False).astype(bool)
+    values = [int(value) if fits else pd.NA for value, fits in zip(text, exact, strict=True)]
     return pd.Series(pd.array(values, dtype="Int64"), index=raw.index)
 
 
@@ -50,6 +52,8 @@ def _to_boolean(raw: pd.Series) -> pd.Series:
 def _to_datetime(raw: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(raw.dtype):
         return pd.Series(pd.NaT, index=raw.index).astype("datetime64[s]")
+    if not pd.api.types.is_datetime64_any_dtype(raw.dtype):
+        raw = raw.where(_as_text(raw).str.match(FULL_DATE).fillna(False).astype(bool))
     times = pd.to_datetime(raw, format="ISO8601", errors="coerce", utc=True)
     return times.dt.tz_localize(None).astype("datetime64[s]")
 

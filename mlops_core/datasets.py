@@ -61,6 +61,12 @@ class FieldSpec(Model):
     missing: bool = False
     unit: str = ""
 
+    @model_validator(mode="after")
+    def _range_is_of_numbers(self) -> "FieldSpec":
+        if self.range and (self.type not in ("number", "integer") or self.range[0] > self.range[1]):
+            raise ValueError("a range goes from low to high and belongs to a number or an integer")
+        return self
+
 
 class ColumnSpec(FieldSpec):
     """A column of the table that is learned from: what it holds, what it is for, when it is known."""
@@ -79,6 +85,14 @@ class ColumnSpec(FieldSpec):
         minutes_from_event(value)
         return value
 
+    @model_validator(mode="after")
+    def _can_be_encoded(self) -> "ColumnSpec":
+        if self.derive and self.type != "datetime":
+            raise ValueError("derive is for a datetime")
+        if self.role == "feature" and (self.type == "text" or (self.type == "datetime" and not self.derive)):
+            raise ValueError(f"a {self.type} is no feature; derive parts of a datetime, make a short text a category")
+        return self
+
 
 class TableSpec(Model):
     """One source file and its contract."""
@@ -87,6 +101,12 @@ class TableSpec(Model):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     key: list[str] = []
     columns: dict[str, FieldSpec]
+
+    @model_validator(mode="after")
+    def _key_is_of_columns(self) -> "TableSpec":
+        if missing := [name for name in self.key if name not in self.columns]:
+            raise ValueError(f"the key names '{missing[0]}', which is no column of the table")
+        return self
 
 
 class SourceSpec(Model):
@@ -123,6 +143,8 @@ class DatasetSpec(Model):
             raise ValueError("no column has the role 'feature'")
         if self.source.kind == "folder" and not self.source.tables:
             raise ValueError("a source of the kind 'folder' needs 'tables'")
+        if self.source.kind != "folder" and not re.fullmatch("[0-9a-f]{64}", self.source.sha256):
+            raise ValueError(f"a source of the kind '{self.source.kind}' needs the 'sha256' of its file")
         minutes_from_event(self.predict_at)
         return self
 
@@ -166,7 +188,7 @@ class DatasetSpec(Model):
 def check_known_in_time(spec: DatasetSpec) -> None:
     """Raises LeakError for the first feature that is known only after the prediction."""
     horizon = minutes_from_event(spec.predict_at)
-    for name in spec.with_role("feature"):
+    for name in spec.features:
         known_at = spec.columns[name].known_at
         if minutes_from_event(known_at) > horizon:
             raise LeakError(name, known_at, spec.predict_at)

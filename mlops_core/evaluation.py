@@ -154,6 +154,17 @@ def score_with_intervals(scorer: Scorer, weights: Floats) -> dict[str, float]:
     return result
 
 
+def difference_with_interval(ours: Scorer, theirs: Scorer, metric: str, weights: Floats) -> tuple[float, float, float]:
+    """How much higher `ours` scores than `theirs`, and its 95 % interval, both on the same resamples.
+
+    Two intervals that overlap may still hide a certain difference: a hard day is hard for both.
+    """
+    once = np.ones(weights.shape[1])
+    drawn = [ours(draw)[metric] - theirs(draw)[metric] for draw in weights]
+    low, high = np.percentile(drawn, INTERVAL)
+    return ours(once)[metric] - theirs(once)[metric], float(low), float(high)
+
+
 def compare(answers: Mapping[str, Floats], task: str, truth: npt.NDArray[np.generic], bins: int) -> pd.DataFrame:
     """One line of scores per named answer."""
     return pd.DataFrame({name: score(task, truth, answer, bins) for name, answer in answers.items()}).T

@@ -6,8 +6,10 @@ Everything is float32, because ONNX compares in float32: a model fitted on other
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from datetime import date
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +18,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Values = Sequence[Any] | npt.NDArray[Any]
+
+# Local time: numpy also takes "now", bare years, and time zones, which it drops with a warning.
+MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?)?")
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,8 @@ def _month(moments: npt.NDArray[np.datetime64]) -> npt.NDArray[np.int64]:
     return moments.astype("datetime64[M]").astype(np.int64) % 12 + 1
 
 
+OUTSIDE_YEARS = "must lie between the years 1700 and 2200"
+
 PARTS: Mapping[str, Callable[[npt.NDArray[np.datetime64]], npt.NDArray[np.int64]]] = {
     "minute_of_day": _minute_of_day,
     "day_of_week": _day_of_week,
@@ -197,7 +204,9 @@ def _array_problems(column: Column, values: npt.NDArray[Any]) -> list[tuple[int,
         return [(row, f"must be a {column.type}") for row in range(len(values))]
     empty = np.isnat(values) if moments else np.isnan(values)
     found = [(int(row), "is required") for row in np.flatnonzero(empty)] if column.required else []
-    if not moments:
+    if moments:
+        found += [(int(row), OUTSIDE_YEARS) for row in np.flatnonzero(~empty & ~_in_years(values))]
+    else:
         low, high = _bounds(column)
         outside = ~empty & ~((values >= low) & (values <= high))
         found += [(int(row), _outside(column, float(values[row]))) for row in np.flatnonzero(outside)]
@@ -249,12 +258,20 @@ def _number_problem(column: Column, value: Any) -> str:
 
 
 def _moment_problem(value: Any) -> str:
+    text = isinstance(value, str) and MOMENT.fullmatch(value)
+    clock = isinstance(value, (date, np.datetime64)) and getattr(value, "tzinfo", None) is None
     try:
+        if not (text or clock):
+            raise ValueError(value)
         moment = np.datetime64(value, "s")
-    except (ValueError, TypeError):
+    except ValueError:
         return "must be a date and time such as 2013-12-24T18:30"
-    year = moment.astype("datetime64[Y]").astype(int) + 1970
-    return "" if 1700 <= year <= 2200 else "must lie between the years 1700 and 2200"
+    return "" if _in_years(moment) else OUTSIDE_YEARS
+
+
+def _in_years(moments: Any) -> Any:
+    years = moments.astype("datetime64[Y]").astype(np.int64) + 1970
+    return (years >= 1700) & (years <= 2200)
 
 
 def find_unusual(schema: Schema, matrix: Floats) -> dict[str, npt.NDArray[np.bool_]]:

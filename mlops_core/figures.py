@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import numpy.typing as npt
@@ -21,13 +22,22 @@ Floats = npt.NDArray[np.float64]
 def _axes(title: str, x: str, y: str, size: tuple[float, float] = (7.0, 3.6)) -> tuple[Figure, Axes]:
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
+    axes.set_title(fill(_capital(title), round(size[0] * 8.5)), loc="left", fontsize=11, fontweight="bold")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
     return figure, axes
+
+
+def _spoken(metric: str) -> str:
+    names = {"roc_auc": "ROC-AUC", "ece": "calibration error", "rmse": "RMSE", "r2": "R²"}
+    return names.get(metric, metric.replace("_", " "))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def to_png(figure: Figure) -> bytes:
@@ -74,7 +84,7 @@ def scores_of_runs(scores: pd.DataFrame, metric: str, wrong: str) -> Figure:
     """One dot per run, more is better; the run that must not be believed is marked."""
     ordered = scores.sort_values(metric)
     best = ordered.drop(index=wrong, errors="ignore")[metric].idxmax()
-    figure, axes = _axes(f"The honest best is {best}; {wrong} flatters itself", metric.replace("_", " "), "")
+    figure, axes = _axes(f"The honest best is {best}; {wrong} flatters itself", _spoken(metric), "")
     colours = [ORANGE if name == wrong else BLUE for name in ordered.index]
     axes.scatter(ordered[metric], ordered.index, c=colours, s=70, zorder=3)
     for name, value in ordered[metric].items():
@@ -90,7 +100,7 @@ def search_history(trials: pd.DataFrame, metric: str) -> Figure:
     complete = trials[trials["state"] == "complete"]
     gain = complete["loss"].iloc[0] - complete["loss"].min()
     figure, axes = _axes(
-        f"{len(trials)} trials gain {gain:.4f} on the first one", "trial", f"validation {metric.replace('_', ' ')}"
+        f"{len(trials)} trials gain {gain:.4f} on the first one", "trial", f"validation {_spoken(metric)}"
     )
     for family, colour in zip(sorted(complete["family"].unique()), (BLUE, ORANGE, GREEN), strict=False):
         chosen = complete[complete["family"] == family]
@@ -118,7 +128,7 @@ def search_slices(trials: pd.DataFrame, parameters: list[str], metric: str) -> F
         axes.set_xlabel(name.split(".")[-1].replace("_", " "), fontsize=9)
         axes.grid(alpha=0.25)
         axes.tick_params(labelsize=8)
-    panels[0].set_ylabel(metric.replace("_", " "))
+    panels[0].set_ylabel(_spoken(metric))
     figure.suptitle("Where the good trials lie (brighter: later)", x=0.01, ha="left", fontsize=11, fontweight="bold")
     return figure
 
@@ -161,9 +171,7 @@ def cost_figure(costs: pd.DataFrame, threshold: float) -> Figure:
 def scores_with_baselines(scores: pd.DataFrame, metric: str) -> Figure:
     """Test scores with their intervals; `scores` has one line per model with `metric`, `_low`, `_high`."""
     ordered = scores.sort_values(metric, ascending=False)
-    figure, axes = _axes(
-        f"{ordered.index[-1]} has the lowest {metric.replace('_', ' ')} on the test rows", metric.replace("_", " "), ""
-    )
+    figure, axes = _axes(f"{ordered.index[-1]} has the lowest {_spoken(metric)} on the test rows", _spoken(metric), "")
     errors = np.abs(ordered[[f"{metric}_low", f"{metric}_high"]].to_numpy().T - ordered[metric].to_numpy())
     axes.errorbar(ordered[metric], ordered.index, xerr=errors, fmt="o", color=BLUE, capsize=4)
     axes.margins(0.1, 0.2)
@@ -174,8 +182,8 @@ def slice_figure(slices: pd.DataFrame, metric: str, overall: float) -> Figure:
     """A metric on every slice beside its overall value."""
     shown = slices.iloc[::-1]
     worst = slices.loc[slices[metric].idxmax()]
-    title = f"Hardest: {worst['slice']} {worst['value']}, {metric.replace('_', ' ')} {worst[metric]:.3f}"
-    figure, axes = _axes(title, metric.replace("_", " "), "", (7.0, 0.8 + 0.22 * len(shown)))
+    title = f"Hardest: {worst['slice']} {worst['value']}, {_spoken(metric)} {worst[metric]:.3f}"
+    figure, axes = _axes(title, _spoken(metric), "", (7.0, 0.8 + 0.22 * len(shown)))
     axes.scatter(
         shown[metric], shown["slice"] + " " + shown["value"], s=np.clip(shown["rows"] / 200, 8, 120), color=BLUE
     )

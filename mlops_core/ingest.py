@@ -17,6 +17,8 @@ from mlops_core.sources import SourceError, read_verified
 
 MAX_CELLS = 500_000_000
 MAX_COLUMNS = 10_000
+# pandas would read integers with a gap as floats, and round those above 2**53.
+EXACT_TYPES = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
 
 
 class QuarantineError(MLOpsError):
@@ -53,18 +55,23 @@ def parse_csv(path: Path, data: bytes, fields: Mapping[str, FieldSpec], missing_
     try:
         header = next(reader, [])
         _check_columns(path, header, fields)
+        rows = 0
         for row in reader:
+            rows += bool(row)
             if row and len(row) != len(header):
                 raise SourceError(path, f"line {reader.line_num} has {len(row)} values for {len(header)} columns")
     except csv.Error as error:
         raise SourceError(path, f"line {reader.line_num} cannot be parsed: {error}") from None
-    return pd.read_csv(
+    frame = pd.read_csv(
         io.StringIO(text),
         dtype="str",
         keep_default_na=False,
         na_values=missing_marks,
         index_col=False,
     )
+    if len(frame) != rows:
+        raise SourceError(path, f"has {rows:,} rows, of which {len(frame):,} can be read; look for lines of spaces")
+    return frame
 
 
 def parse_parquet(path: Path, data: bytes, fields: Mapping[str, FieldSpec]) -> pd.DataFrame:
@@ -78,7 +85,8 @@ def parse_parquet(path: Path, data: bytes, fields: Mapping[str, FieldSpec]) -> p
             raise SourceError(path, f"column '{nested[0]}' is nested; flatten it first")
         if meta.num_rows * max(meta.num_columns, 1) > MAX_CELLS:
             raise SourceError(path, f"holds {meta.num_rows:,} rows of {meta.num_columns} columns, more than fits")
-        return pq.read_table(io.BytesIO(data)).to_pandas()
+        # Metadata would make an index of columns that the contract asks for.
+        return pq.read_table(io.BytesIO(data)).to_pandas(ignore_metadata=True, types_mapper=EXACT_TYPES.get)
     except (pa.ArrowInvalid, OSError) as error:
         raise SourceError(path, f"is not a readable Parquet file: {str(error).splitlines()[0]}") from None
 

@@ -24,7 +24,7 @@ class ParamsError(RequestError):
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class IngestParams(Section):
@@ -140,7 +140,8 @@ def override(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
             raise ParamsError(name, f"does not exist. {did_you_mean(name, names)}")
         section, _, key = name.rpartition(".")
         if section:
-            result.setdefault(section, {})[key] = value
+            inner = result.get(section)
+            result[section] = {**(inner if isinstance(inner, Mapping) else {}), key: value}
         else:
             result[key] = value
     return result

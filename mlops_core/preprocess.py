@@ -79,7 +79,7 @@ def split_rows(spec: DatasetSpec, table: pd.DataFrame, params: Params) -> pd.Ser
     """`train`, `calibrate` or `test` for every row: by time where there is a time column."""
     if spec.time:
         return split_by_time(table[spec.time], params.preprocess)
-    labels = table[spec.target] if spec.classes else pd.Series(0, index=table.index)
+    labels = table[spec.target] if spec.task != "regression" else pd.Series(0, index=table.index)
     return split_at_random(labels, params.preprocess, params.seed)
 
 
@@ -110,7 +110,10 @@ def encode_target(schema: Schema, table: pd.DataFrame) -> np.ndarray:
     target = table[schema.target]
     if schema.task == "regression":
         return target.to_numpy(dtype="float64")
-    return pd.Categorical(target, categories=schema.classes).codes.astype("int64")
+    codes = pd.Categorical(target.astype("str"), categories=schema.classes).codes.astype("int64")
+    if (codes < 0).any():
+        raise TableError(f"The target '{schema.target}' has the unknown class '{target[codes < 0].iloc[0]}'.")
+    return codes
 
 
 def _schema_column(name: str, column: ColumnSpec, train: pd.DataFrame) -> Column:
@@ -139,9 +142,16 @@ def _schema_column(name: str, column: ColumnSpec, train: pd.DataFrame) -> Column
     )
 
 
+def classes_of(spec: DatasetSpec, table: pd.DataFrame) -> list[str]:
+    """The labels in order: as declared, or the sorted ones of `table`. Empty for regression."""
+    if spec.task == "regression":
+        return []
+    return spec.classes or sorted(table[spec.target].astype("str").unique())
+
+
 def build_schema(spec: DatasetSpec, train: pd.DataFrame) -> Schema:
     """What the model asks for: types from the dataset file, categories and ranges from the training rows."""
-    classes = spec.classes or ([] if spec.task == "regression" else sorted(train[spec.target].astype("str").unique()))
+    classes = classes_of(spec, train)
     columns = [_schema_column(name, spec.columns[name], train) for name in spec.features]
     return Schema(spec.name, spec.task, spec.target, classes, spec.id, columns)
 
@@ -164,7 +174,8 @@ def audit_leaks(spec: DatasetSpec, table: pd.DataFrame, limit: float) -> pd.Data
     The score is a ROC-AUC, for the last class or, in regression, for values above the median.
     """
     target = table[spec.target]
-    truth = ((target == spec.classes[-1]) if spec.classes else (target > target.median())).to_numpy(dtype=int)
+    classes = classes_of(spec, table)
+    truth = ((target.astype("str") == classes[-1]) if classes else (target > target.median())).to_numpy(dtype=int)
     names = [name for name, column in spec.columns.items() if column.role in ("feature", "ignore")]
     ranking = pd.DataFrame(
         {

@@ -32,7 +32,7 @@ def split_by_time(time: pd.Series, params: PreprocessParams) -> pd.Series:
     choice and a bad one, when it does not look like the time to come.
     """
     months, days = months_of(time), days_of(time)
-    if months.max() - months.min() + 1 >= max(MIN_MONTHS, params.test_months + 1):
+    if params.test_months and months.max() - months.min() + 1 >= max(MIN_MONTHS, params.test_months + 1):
         test = months > months.max() - params.test_months
     else:
         test = days > np.quantile(days, 1 - params.test_share)

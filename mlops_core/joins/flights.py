@@ -53,7 +53,8 @@ def recent_departures(scheduled: Floats, delay: Floats, asked: Floats) -> pd.Dat
 
 def overdue_flights(scheduled: Floats, delay: Floats, asked: Floats) -> Floats:
     """How many flights should have left by two hours before `asked`, and have not."""
-    ended = np.where(np.isnan(delay), scheduled + GIVEN_UP_AFTER, np.maximum(scheduled, scheduled + delay))
+    # Whether a flight that is given up still leaves is not known yet: both kinds end at the same minute.
+    ended = scheduled + np.clip(np.where(np.isnan(delay), GIVEN_UP_AFTER, delay), 0, GIVEN_UP_AFTER)
     known = asked - KNOWN_BEFORE
     due = np.searchsorted(np.sort(scheduled), known, side="right")
     gone = np.searchsorted(np.sort(ended), known, side="right")

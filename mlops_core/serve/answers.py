@@ -10,9 +10,10 @@ from mlops_core.serve.predictor import Doubles, Predictor
 MAX_PACKED = 62  # classes that fit into one integer
 
 
-def probability_column(label: str) -> str:
-    """`probability_on_time` for the class 'on time'."""
-    return "probability_" + (re.sub(r"\W+", "_", label).strip("_") or "class")
+def probability_columns(labels: list[str]) -> list[str]:
+    """`probability_on_time` for the class 'on time'; labels that would share a name get their position too."""
+    names = ["probability_" + (re.sub(r"\W+", "_", label).strip("_") or "class") for label in labels]
+    return [f"{name}_{place}" if names.count(name) > 1 else name for place, name in enumerate(names)]
 
 
 def answer_columns(predictor: Predictor, answer: Doubles) -> dict[str, Any]:
@@ -27,7 +28,7 @@ def answer_columns(predictor: Predictor, answer: Doubles) -> dict[str, Any]:
         "label": names[chosen],
         "confidence": answer[np.arange(len(answer)), chosen],
         "prediction_set": _join_sets(names, sets),
-        **{probability_column(name): answer[:, i] for i, name in enumerate(predictor.schema.classes)},
+        **dict(zip(probability_columns(predictor.schema.classes), answer.T, strict=True)),
     }
 
 

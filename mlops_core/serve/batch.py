@@ -70,15 +70,27 @@ def _read_csv(path: Path) -> Iterator[pa.RecordBatch]:
             header = next(csv.reader(file), [])
         except UnicodeDecodeError:
             raise ScoreError(path, "is not UTF-8; convert it, for example: iconv -f latin1 -t utf8") from None
-    if len(set(header)) < len(header):
-        raise ScoreError(path, "has a column twice")
+        except csv.Error as error:
+            raise ScoreError(path, f"cannot be read: {error}") from None
+    _check_twice(path, header)
     options = pa_csv.ConvertOptions(
         column_types={name: pa.string() for name in header},
         strings_can_be_null=True,
         null_values=[""],
         quoted_strings_can_be_null=True,
     )
-    yield from pa_csv.open_csv(path, read_options=pa_csv.ReadOptions(block_size=CSV_BLOCK), convert_options=options)
+    yield from pa_csv.open_csv(
+        path,
+        read_options=pa_csv.ReadOptions(block_size=CSV_BLOCK),
+        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+        convert_options=options,
+    )
+
+
+def _check_twice(path: Path, names: list[str]) -> None:
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ScoreError(path, f"has the column '{twice[0]}' twice; rename one")
 
 
 def to_values(column: Column, array: pa.Array) -> Values:
@@ -89,7 +101,7 @@ def to_values(column: Column, array: pa.Array) -> Values:
         return _numbers(array)
     if column.type == "datetime" and pa.types.is_timestamp(array.type):
         return array.cast(pa.timestamp("s"), safe=False).to_numpy(zero_copy_only=False)
-    if column.type == "boolean" and pa.types.is_string(array.type):
+    if column.type == "boolean" and _is_text(array):
         return [value if value is None else TRUE_WORDS.get(value.strip().lower(), value) for value in array.to_pylist()]
     values: list[Any] = array.to_pylist()
     return values
@@ -98,20 +110,29 @@ def to_values(column: Column, array: pa.Array) -> Values:
 def _numbers(array: pa.Array) -> Values:
     if pa.types.is_floating(array.type) or pa.types.is_integer(array.type):
         return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
+    if _is_text(array):
         try:
-            return pc.cast(array, pa.float64()).to_numpy(zero_copy_only=False)
+            numbers = pc.cast(array, pa.float64())
         except pa.ArrowInvalid:
             return [_number_or_text(value) for value in array.to_pylist()]
+        if pc.any(pc.is_nan(numbers)).as_py():
+            return [_number_or_text(value) for value in array.to_pylist()]
+        return numbers.to_numpy(zero_copy_only=False)
     values: list[Any] = array.to_pylist()
     return values
 
 
+def _is_text(array: pa.Array) -> bool:
+    return pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
+
+
 def _number_or_text(value: str | None) -> float | str | None:
     try:
-        return None if value is None else float(pc.cast(pa.scalar(value), pa.float64()).as_py())
+        number = None if value is None else float(pc.cast(pa.scalar(value), pa.float64()).as_py())
     except pa.ArrowInvalid:
         return value
+    # The word "nan" is a text, as it is to ingest; a missing number is an empty cell.
+    return value if number != number else number  # noqa: PLR0124
 
 
 def _score_batch(predictor: Predictor, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
@@ -127,7 +148,15 @@ def _score_batch(predictor: Predictor, batch: pa.RecordBatch) -> tuple[pa.Record
     answers = answer_columns(predictor, predictor.predict(encode(schema, columns, good.num_rows)))
     if schema.id and schema.id in batch.schema.names:
         answers = {schema.id: good.column(schema.id), **answers}
-    return pa.RecordBatch.from_pydict(answers), _rejected(batch, problems)
+    return pa.RecordBatch.from_pydict({name: _answer_array(values) for name, values in answers.items()}), _rejected(
+        batch, problems
+    )
+
+
+def _answer_array(values: Any) -> pa.Array:
+    """Texts as texts even where there is no row, so that every chunk of a file has the same types."""
+    texts = isinstance(values, np.ndarray) and values.dtype == object
+    return pa.array(values, type=pa.string()) if texts else values
 
 
 def _columns(schema: Schema, batch: pa.RecordBatch) -> dict[str, Values]:
@@ -177,14 +206,14 @@ class Writer:
 
 
 def _escaped(batch: pa.RecordBatch) -> pa.RecordBatch:
-    columns = {}
-    for name, array in zip(batch.schema.names, batch.columns, strict=True):
-        if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-            risky = pc.match_substring_regex(array, "^[=+\\-@\t\r\x00]")
-            if pc.any(risky).as_py():
-                array = pa.array([None if value is None else escape_formula(value) for value in array.to_pylist()])
-        columns[name] = array
-    return pa.RecordBatch.from_pydict(columns)
+    arrays = []
+    for array in batch.columns:
+        plain = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
+        if _is_text(plain) and pc.any(pc.match_substring_regex(plain, "^[=+\\-@\t\r\x00]")).as_py():
+            texts = [None if value is None else escape_formula(value) for value in plain.to_pylist()]
+            plain = pa.array(texts, type=plain.type)
+        arrays.append(plain)
+    return pa.RecordBatch.from_arrays(arrays, names=[escape_formula(name) for name in batch.schema.names])
 
 
 def score_file(predictor: Predictor, source: Path, target: Path, tick: Callable[[int], None]) -> Scored:
@@ -220,6 +249,7 @@ def score_file(predictor: Predictor, source: Path, target: Path, tick: Callable[
 
 
 def _check_header(predictor: Predictor, path: Path, names: list[str]) -> None:
+    _check_twice(path, names)
     missing = [column.name for column in predictor.schema.columns if column.required and column.name not in names]
     if missing:
         raise ScoreError(path, f"lacks the column '{missing[0]}', which the model needs")

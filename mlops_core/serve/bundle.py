@@ -57,8 +57,8 @@ def bundle_digest(folder: Path) -> str:
 def verify_bundle(folder: Path) -> str:
     """The bundle's digest. Raises BundleError unless exactly the manifest's files are there, byte for byte."""
     path = folder / MANIFEST
-    if not path.is_file():
-        raise BundleError(folder, f"{MANIFEST} is missing")
+    if path.is_symlink() or not path.is_file():
+        raise BundleError(folder, f"{MANIFEST} is missing or no plain file")
     try:
         manifest = json.loads(path.read_bytes())
         sums = dict(manifest["files"])
@@ -71,7 +71,8 @@ def verify_bundle(folder: Path) -> str:
         strange = sorted(found ^ (set(FILES) | {MANIFEST})) or sorted(set(sums) ^ set(FILES))
         raise BundleError(folder, f"{strange[0]} is missing or does not belong there")
     for name, expected in sums.items():
-        if (folder / name).is_symlink() or file_sha256(folder / name) != expected:
+        plain = (folder / name).is_file() and not (folder / name).is_symlink()
+        if not plain or file_sha256(folder / name) != expected:
             raise BundleError(folder, f"{name} is not what the manifest says")
     return bundle_digest(folder)
 

@@ -66,7 +66,8 @@ class Predictor:
 
     def prediction_sets(self, probabilities: Doubles) -> npt.NDArray[np.bool_]:
         """Which classes cannot be ruled out at the stated coverage (split conformal, Sadinle et al. 2019)."""
-        sets = probabilities >= 1 - self.constants.conformal
+        # As `nonconformity` computes it: p >= 1 - level would lose rows at the level to rounding.
+        sets = 1 - probabilities <= self.constants.conformal
         sets[np.arange(len(sets)), probabilities.argmax(axis=1)] = True
         return sets
 

@@ -8,12 +8,24 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.optimize import minimize
 
+from mlops_core.errors import MLOpsError
 from mlops_core.evaluation import log_losses
 from mlops_core.serve.bundle import Constants
 from mlops_core.serve.predictor import calibrate
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+
+
+class TooFewRowsError(MLOpsError):
+    """The calibration rows cannot vouch for the coverage."""
+
+    def __init__(self, rows: int, coverage: float) -> None:
+        self.rows, self.coverage = rows, coverage
+        super().__init__(
+            f"{rows} calibration rows cannot vouch for train.coverage = {coverage:g}: "
+            f"it takes {math.ceil(coverage / (1 - coverage))} rows. Lower it, or lower preprocess.calibrate_every."
+        )
 
 
 def fit_calibration(truth: Ints, raw: Floats) -> Constants:
@@ -37,9 +49,12 @@ def conformal_level(scores: Floats, coverage: float) -> float:
     """The split-conformal quantile: a new score is at most this with at least `coverage` (Vovk 2005).
 
     Holds for rows that are exchangeable with the calibration rows; how far the test rows are is measured there.
+    Raises TooFewRowsError where no finite level would do.
     """
     rank = math.ceil((len(scores) + 1) * coverage)
-    return float(np.sort(scores)[min(rank, len(scores)) - 1])
+    if rank > len(scores):
+        raise TooFewRowsError(len(scores), coverage)
+    return float(np.sort(scores)[rank - 1])
 
 
 def nonconformity(truth: npt.NDArray[np.generic], answer: Floats) -> Floats:

@@ -46,6 +46,7 @@ def render_card(
     scores = {"this model": metrics["test"], **metrics["baselines"]}
     metric = "rmse" if spec.task == "regression" else "log_loss"
     hardest = slices[slices["rows"] >= 200].nlargest(5, metric).set_index(["slice", "value"])[["rows", metric]].round(4)
+    hardest = hardest.astype({"rows": int}).astype(object)
     hardest.index = [" ".join(map(str, key)) for key in hardest.index]
     settings = "\n".join(
         f"- {name}: {value:.4g}" if isinstance(value, float) else f"- {name}: {value}"

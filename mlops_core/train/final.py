@@ -9,11 +9,18 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from mlops_core.estimators import build_estimator
-from mlops_core.evaluation import Floats, build_scorer, resample_weights, score_with_intervals
+from mlops_core.evaluation import (
+    Floats,
+    build_scorer,
+    difference_with_interval,
+    metric_of,
+    resample_weights,
+    score_with_intervals,
+)
 from mlops_core.features import Floats as Matrix
 from mlops_core.features import Schema
 from mlops_core.params import Params
-from mlops_core.serve.answers import probability_column
+from mlops_core.serve.answers import probability_columns
 from mlops_core.splits import days_of
 
 
@@ -44,10 +51,28 @@ def score_all(
     }
 
 
+def compare_with_best(
+    task: str,
+    truth: npt.NDArray[np.generic],
+    answers: Mapping[str, Floats],
+    groups: npt.NDArray[np.int64],
+    params: Params,
+) -> dict[str, Any]:
+    """The best of all other answers, and how much lower or higher the first one's loss is, with its interval."""
+    metric = metric_of(task)
+    first, *others = (build_scorer(task, truth, answer, params.train.bins) for answer in answers.values())
+    once = np.ones(len(truth))
+    losses = [scorer(once)[metric] for scorer in others]
+    best = int(np.argmin(losses))
+    weights = resample_weights(groups, params.train.bootstrap, params.seed)
+    difference, low, high = difference_with_interval(first, others[best], metric, weights)
+    return {"baseline": list(answers)[best + 1], "difference": difference, "low": low, "high": high}
+
+
 def predictions_table(schema: Schema, table: pd.DataFrame, answer: Floats) -> pd.DataFrame:
     """Row id, truth and the served answer: everything that a second opinion needs."""
     ids = table[schema.id] if schema.id else pd.Series(table.index, index=table.index).astype("str")
     frame = pd.DataFrame({"id": ids.to_numpy(), "truth": table[schema.target].to_numpy()})
     if schema.task == "regression":
         return frame.assign(value=answer)
-    return frame.assign(**{probability_column(name): answer[:, i] for i, name in enumerate(schema.classes)})
+    return frame.assign(**dict(zip(probability_columns(schema.classes), answer.T, strict=True)))

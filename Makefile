@@ -1,0 +1,75 @@
+# `make` alone lists what there is. Everything installs itself into .venv; nothing needs the internet afterwards.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+
+# Without byte code every process compiles MLflow again: 3 seconds each.
+unexport PYTHONDONTWRITEBYTECODE
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export DO_NOT_TRACK := true
+
+.PHONY: help setup run test test-fast lab ui bench lint format lock readme clean
+.DEFAULT_GOAL := help
+
+help: ## list the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+
+run: .venv/all ## the whole series on the flights, then a summary
+	@mlops run
+
+test: .venv/dev ## all tests
+	@pytest -n 2 --dist loadgroup
+
+test-fast: .venv/dev ## the tests that need no run of the series
+	@pytest -n 2 -m "not slow"
+
+lab: .venv/all ## JupyterLab on the notebooks
+	@jupyter lab notebooks/01_ingest.ipynb
+
+ui: .venv/all ## MLflow's pages on http://127.0.0.1:5000
+	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000 --workers 1
+
+bench: .venv/dev ## the benchmarks, each beside its floor
+	@python -m benchmarks
+
+lint: .venv/dev ## ruff, mypy, import layers, clean notebooks
+	@ruff format --check . && ruff check .
+	@mypy
+	@lint-imports --no-logo
+	@nbstripout --verify notebooks/*.ipynb
+
+format: .venv/dev ## put the code into the one style
+	@ruff format . && ruff check --fix .
+
+readme: .venv/dev ## write the numbers in README.md from the last run
+	@python -m benchmarks.readme
+
+lock: .venv/uv ## resolve the dependencies again
+	@printf 'uv\nhatchling\neditables\n' | $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements/bootstrap.txt
+	@for set in serve: all:--extra=pipeline dev:--extra=pipeline\ --extra=dev; do \
+	  $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+	    pyproject.toml $${set#*:} -o requirements/$${set%%:*}.txt; done
+
+clean: ## remove what a run made, keep the environment
+	@rm -rf data/raw data/quarantine data/processed data/models .mlops mlflow.db mlartifacts .dvc/cache .dvc/tmp
+	@git clean -qfdX reports
+
+setup: .venv/all ## install without running anything
+
+.venv/uv: requirements/bootstrap.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed, " + sys.version.split()[0] + " was found: make PYTHON=python3.12 …")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@touch $@
+
+# Only what is missing is installed; the lock files hold hashes, and no addresses.
+.venv/all: .venv/uv requirements/all.txt pyproject.toml
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/all.txt
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev: .venv/all requirements/dev.txt
+	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
