@@ -1,0 +1,1 @@
+"""JWT-secured predictions from the registered champion, over HTTP."""

@@ -135,7 +135,7 @@ class DatasetSpec(Model):
     @model_validator(mode="after")
     def _columns_fit_together(self) -> "DatasetSpec":
         roles = [column.role for column in self.columns.values()]
-        if self.columns.get(self.target, ColumnSpec(type="text")).role != "target" or roles.count("target") != 1:
+        if self.with_role("target") != [self.target]:
             raise ValueError(f"the target '{self.target}' must be the one column with the role 'target'")
         if roles.count("time") > 1 or roles.count("id") > 1:
             raise ValueError("at most one column each may have the role 'time' and the role 'id'")

@@ -110,8 +110,9 @@ def read_params(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ParamsError(path.name, "the file is missing; restore it with: git checkout params.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = str(getattr(error, "problem_mark", "") or error).strip().splitlines()[-1].strip()
-        raise ParamsError(path.name, f"the file is not valid YAML ({line}); mend it there") from None
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}" if mark else str(error)
+        raise ParamsError(path.name, f"the file is not valid YAML ({where}); mend it there") from None
     if not isinstance(tree, dict):
         raise ParamsError(path.name, "the file holds no parameters; restore it with: git checkout params.yaml")
     return tree

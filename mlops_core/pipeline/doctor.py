@@ -11,7 +11,7 @@ from pathlib import Path
 from mlops_core.errors import MLOpsError
 from mlops_core.paths import state_dir
 from mlops_core.pipeline.lock import BusyError, run_lock
-from mlops_core.pipeline.notebooks import NOTEBOOKS, clean_source, source_of, to_bytes, with_joined_lines
+from mlops_core.pipeline.notebooks import NOTEBOOKS, NotebookFileError, cleaned, source_of
 from mlops_core.pipeline.verify import Finding
 
 MIN_FREE_BYTES = 2 << 30
@@ -100,8 +100,8 @@ def _notebooks(root: Path) -> Iterator[Finding]:
         path = source_of(root, stage)
         name = path.relative_to(root).as_posix()
         try:
-            clean = to_bytes(with_joined_lines(clean_source(json.loads(path.read_bytes()))))
-        except (OSError, ValueError, KeyError):
+            clean = cleaned(path)
+        except NotebookFileError:
             yield Finding(name, "is missing or damaged", f"git checkout {name}")
             continue
         if clean != path.read_bytes():

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlops_core.errors import RequestError
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
@@ -25,6 +27,15 @@ NOTEBOOKS = {
     "tune": "06_tune",
     "train": "05_train",
 }
+
+
+class NotebookFileError(RequestError):
+    """A source notebook that is missing or damaged."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        name = f"{path.parent.name}/{path.name}"
+        super().__init__(f"{name} is missing or is no notebook; restore it with: git checkout {name}")
 
 
 def source_of(root: Path, stage: str) -> Path:
@@ -78,11 +89,18 @@ def strip_on_save(model: dict[str, Any], **_: Any) -> None:
         model["content"] = nbformat.from_dict(clean_source(model["content"]))
 
 
+def cleaned(path: Path) -> bytes:
+    """What a source file would hold without outputs. Raises NotebookFileError."""
+    try:
+        return to_bytes(with_joined_lines(clean_source(json.loads(path.read_bytes()))))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise NotebookFileError(path) from None
+
+
 def strip_file(path: Path) -> bool:
-    """Cleans one source in place and says whether it had to; for editors that know no hook."""
-    data = path.read_bytes()
-    clean = to_bytes(with_joined_lines(clean_source(json.loads(data))))
-    if clean == data:
+    """Cleans one source in place and says whether it had to; for editors that know no hook. Raises NotebookFileError."""
+    clean = cleaned(path)
+    if clean == path.read_bytes():
         return False
     replace_file(path, clean)
     return True

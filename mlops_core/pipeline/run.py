@@ -19,7 +19,7 @@ from mlops_core.errors import MLOpsError, RequestError, did_you_mean
 from mlops_core.params import Params, check_params, override, read_params
 from mlops_core.paths import state_dir
 from mlops_core.pipeline.lock import run_lock
-from mlops_core.pipeline.notebooks import NOTEBOOKS, replace_file, source_of, strip_file
+from mlops_core.pipeline.notebooks import NOTEBOOKS, cleaned, replace_file, source_of, strip_file
 from mlops_core.processes import end_with_parent
 from mlops_core.sources import check_sources
 
@@ -54,11 +54,13 @@ class Request:
 
 
 def plan(root: Path, request: Request) -> Params:
-    """Checks everything that can be checked without a kernel: parameters, dataset, sources. Raises RequestError."""
+    """Checks what can be checked without a kernel: parameters, dataset, sources, notebooks. Raises RequestError."""
     if request.stage and request.stage not in NOTEBOOKS:
         raise UnknownStageError(request.stage)
     params = check_params(override(read_params(root / "params.yaml"), request.changes))
     check_sources(load_dataset(params.dataset, root), root)
+    for stage in NOTEBOOKS:
+        cleaned(source_of(root, stage))
     return params
 
 

@@ -24,7 +24,7 @@ class TooFewRowsError(MLOpsError):
         self.rows, self.coverage = rows, coverage
         super().__init__(
             f"{rows} calibration rows cannot vouch for train.coverage = {coverage:g}: "
-            f"it takes {math.ceil(coverage / (1 - coverage))} rows. Lower it, or lower preprocess.calibrate_every."
+            f"it takes {math.ceil(round(coverage / (1 - coverage), 6))} rows. Lower it, or lower preprocess.calibrate_every."
         )
 
 

@@ -1,0 +1,96 @@
+"""From the bytes of a request to columns: strict JSON, checked column by column and not row by row."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from api.problems import FieldError, ProblemError
+from mlops_core.features import Problem, Schema, Values
+
+MAX_FIELD = 60  # characters of an unknown key that an answer may repeat
+
+
+class _RefusedError(ValueError):
+    """Something that JSON allows and we do not; its text may be shown."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _RefusedError("A key stands twice in one object.")
+    return found
+
+
+def _no_constant(name: str) -> float:
+    raise _RefusedError(f"{name} is not JSON.")
+
+
+def _check_texts(tree: Any) -> None:
+    """Refuses lone surrogates, which no encoding can carry, and NUL, which no database stores."""
+    stack = [tree]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, str):
+            if "\x00" in item or any("\ud800" <= letter <= "\udfff" for letter in item):
+                raise _RefusedError("A text holds a NUL or half of a surrogate pair.")
+        elif isinstance(item, dict):
+            stack += [*item.keys(), *item.values()]
+        elif isinstance(item, list):
+            stack += item
+
+
+def parse_json(body: bytes) -> Any:
+    """The parsed body. Raises ProblemError 400 for what is not JSON, 422 for what JSON leaves open."""
+    try:
+        text = body.decode("utf-8")
+        tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        if "\\u" in text or "\x00" in text:
+            _check_texts(tree)
+    except _RefusedError as error:
+        raise ProblemError(422, str(error)) from None
+    except (ValueError, RecursionError):
+        raise ProblemError(400, "The body is not JSON in UTF-8.") from None
+    return tree
+
+
+def read_instances(tree: Any, max_rows: int) -> list[Any]:
+    """The rows of `{"instances": [{…}, …]}`. Raises ProblemError."""
+    if not isinstance(tree, dict) or set(tree) != {"instances"} or not isinstance(tree["instances"], list):
+        raise ProblemError(422, 'The body must be {"instances": [{column: value, …}, …]} and nothing else.')
+    rows = tree["instances"]
+    if not rows:
+        raise ProblemError(422, "There are no instances.", [FieldError("/instances", "must hold at least one row")])
+    if len(rows) > max_rows:
+        raise ProblemError(413, f"There are {len(rows):,} instances, at most {max_rows:,} are answered at a time.")
+    return rows
+
+
+def to_columns(schema: Schema, rows: Sequence[Any]) -> dict[str, Values]:
+    """Columns of the given rows. Raises ProblemError for a row that is no object, or has a key nobody knows."""
+    known = {column.name for column in schema.columns}
+    errors = []
+    for position, row in enumerate(rows):
+        if not isinstance(row, dict):
+            errors.append(FieldError(f"/instances/{position}", "must be an object"))
+        elif not known.issuperset(row):
+            extra = next(key for key in row if key not in known)
+            errors.append(FieldError(f"/instances/{position}", f"has the unknown column '{extra[:MAX_FIELD]}'"))
+    if errors:
+        raise ProblemError(422, "Some instances do not have the declared form.", errors)
+    return {column.name: [row.get(column.name) for row in rows] for column in schema.columns}
+
+
+def refuse(problems: Sequence[Problem]) -> ProblemError:
+    """The 422 for values that the schema refuses."""
+    errors = [FieldError(f"/instances/{item.row}/{item.column}", item.reason) for item in problems]
+    return ProblemError(422, "Some values cannot be used.", errors)
+
+
+def columns_of_frame(tree: Mapping[str, Any]) -> list[Any]:
+    """Rows of MLflow's `dataframe_split`: `{"columns": […], "data": [[…], …]}`. Raises ProblemError."""
+    columns, data = tree.get("columns"), tree.get("data")
+    if not isinstance(columns, list) or not isinstance(data, list) or len(set(map(str, columns))) != len(columns):
+        raise ProblemError(422, "`dataframe_split` must hold distinct `columns` and `data`.")
+    if any(not isinstance(row, list) or len(row) != len(columns) for row in data):
+        raise ProblemError(422, "Every row of `data` must have as many values as there are `columns`.")
+    return [dict(zip(map(str, columns), row, strict=True)) for row in data]

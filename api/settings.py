@@ -1,0 +1,71 @@
+"""What the machine decides for the API (`MLOPS_*`). With `MLOPS_ENV=production` nothing is made up."""
+
+import secrets
+from pathlib import Path
+from typing import Literal
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mlops_core.errors import RequestError
+from mlops_core.paths import state_dir
+
+KEPT_IN = "jwt_secret"
+SECRET_BYTES = 48
+
+
+class MissingSettingError(RequestError):
+    """Production lacks something that only a person may choose."""
+
+    def __init__(self, variable: str, fix: str) -> None:
+        self.variable = variable
+        super().__init__(f"{variable} is not set, and MLOPS_ENV=production makes nothing up: {fix}")
+
+
+class ApiSettings(BaseSettings):
+    """One field per variable; `.env.example` explains each."""
+
+    model_config = SettingsConfigDict(env_prefix="MLOPS_", frozen=True, extra="ignore")
+
+    env: Literal["local", "production"] = "local"
+    jwt_secret: SecretStr = SecretStr("")
+    jwt_previous_secret: SecretStr = SecretStr("")
+    database_url: SecretStr = SecretStr("")
+    model: str = ""
+    allowed_hosts: list[str] = ["localhost", "127.0.0.1", "[::1]"]
+    max_body_bytes: int = 8 << 20
+    max_rows: int = 10_000
+    body_seconds: float = 10.0
+
+    def database(self, root: Path) -> str:
+        """`MLOPS_DATABASE_URL`, or locally a SQLite file of this checkout."""
+        url = self.database_url.get_secret_value()
+        if not url and self.env == "production":
+            raise MissingSettingError("MLOPS_DATABASE_URL", "point it at PostgreSQL")
+        return url or f"sqlite:///{(state_dir(root) / 'accounts.db').as_posix()}"
+
+    def secret(self, root: Path) -> str:
+        """`MLOPS_JWT_SECRET`, or locally a random one that is kept with mode 0600."""
+        value = self.jwt_secret.get_secret_value()
+        if value:
+            return value
+        if self.env == "production":
+            raise MissingSettingError(
+                "MLOPS_JWT_SECRET", 'make one with python -c "import secrets; print(secrets.token_urlsafe(48))"'
+            )
+        return _kept_secret(state_dir(root) / KEPT_IN)
+
+
+def _kept_secret(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600, exist_ok=True)
+    path.chmod(0o600)
+    kept = path.read_text(encoding="ascii").strip()
+    if not kept:
+        kept = secrets.token_urlsafe(SECRET_BYTES)
+        path.write_text(kept, encoding="ascii")
+    return kept
+
+
+def load_api_settings() -> ApiSettings:
+    return ApiSettings()
