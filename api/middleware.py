@@ -5,7 +5,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
@@ -21,6 +20,12 @@ HEADERS = {
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 log = structlog.get_logger("api")
+
+
+async def answer_early(problem: ProblemError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers a problem before any route is asked."""
+    request_id = scope.get("state", {}).get("request_id", "-")
+    await render(problem, scope["path"][:200], request_id)(scope, receive, send)
 
 
 class LastResort:
@@ -50,7 +55,7 @@ class LastResort:
             log.exception("unhandled error", request_id=request_id, path=scope["path"])
             if not started:
                 problem = ProblemError(500, "The server failed. The log knows more under this request's id.")
-                await render(problem, scope["path"][:200], request_id)(scope, receive, send)
+                await answer_early(problem, scope, receive, send)
 
 
 class RequestContext:
@@ -93,6 +98,22 @@ class RequestContext:
             )
 
 
+class HostCheck:
+    """Refuses a Host that is not ours: a page elsewhere could otherwise point its own name at this server."""
+
+    def __init__(self, app: ASGIApp, allowed: list[str]) -> None:
+        self.app, self.allowed = app, frozenset(name.lower() for name in allowed)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            hosts = Headers(scope=scope).getlist("host")
+            name = re.sub(r":[0-9]*$", "", hosts[0]).lower() if len(hosts) == 1 else ""
+            if name not in self.allowed:
+                await answer_early(ProblemError(400, "This server does not answer to that Host."), scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
 class BodyLimit:
     """Refuses a body that is too large, compressed or too slow before it is parsed; counts bytes, trusts no header."""
 
@@ -111,7 +132,7 @@ class BodyLimit:
         elif length.isdigit() and int(length) > limit:
             refusal = ProblemError(413, f"The body is larger than {limit:,} bytes.", headers={"Connection": "close"})
         if refusal:
-            await self._refuse(refusal, scope, receive, send)
+            await answer_early(refusal, scope, receive, send)
             return
         await self.app(scope, self._counted(receive, limit), send)
 
@@ -133,8 +154,3 @@ class BodyLimit:
             return message
 
         return counted
-
-    async def _refuse(self, problem: ProblemError, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = scope.get("state", {}).get("request_id", "-")
-        response: Any = render(problem, scope["path"][:200], request_id)
-        await response(scope, receive, send)

@@ -17,6 +17,7 @@ from mlops_core.errors import MLOpsError
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20
 MAX_DETAIL = 200
+RETRY_AFTER = 5  # seconds, where the error does not know better
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,10 @@ class ProblemError(HTTPException):
         detail: str,
         errors: Sequence[FieldError] = (),
         headers: Mapping[str, str] | None = None,
+        error: str = "",
     ) -> None:
         super().__init__(status, detail, headers)
-        self.errors = errors
+        self.errors, self.error = errors, error
 
 
 def render(problem: ProblemError, instance: str, request_id: str) -> Response:
@@ -54,6 +56,8 @@ def render(problem: ProblemError, instance: str, request_id: str) -> Response:
         "instance": instance,
         "request_id": request_id,
     }
+    if problem.error:
+        body["error"] = problem.error  # what RFC 6749 calls it, for OAuth clients
     if problem.errors:
         shown = problem.errors[:MAX_ERRORS]
         body["errors"] = [{"pointer": error.pointer, "detail": error.detail[:MAX_DETAIL]} for error in shown]
@@ -84,13 +88,17 @@ def _on_validation(request: Request, error: RequestValidationError) -> Response:
     return answer(request, ProblemError(422, "The request does not have the declared form.", errors))
 
 
-def _on_core(request: Request, error: MLOpsError, *, status: int, headers: Mapping[str, str]) -> Response:
-    return answer(request, ProblemError(status, str(error), headers=headers))
+def _on_core(request: Request, error: MLOpsError, *, status: int, code: str) -> Response:
+    wait = getattr(error, "retry_after", RETRY_AFTER) if status in (429, 503) else None
+    headers = {"Retry-After": str(wait)} if wait is not None else {}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return answer(request, ProblemError(status, str(error), headers=headers, error=code))
 
 
-def install_handlers(app: FastAPI, statuses: Mapping[type[MLOpsError], tuple[int, Mapping[str, str]]]) -> None:
-    """Binds each error class to its status; Starlette finds subclasses by itself."""
+def install_handlers(app: FastAPI, statuses: Mapping[type[MLOpsError], tuple[int, str]]) -> None:
+    """Binds each error class to its status and OAuth code; Starlette finds subclasses by itself."""
     app.add_exception_handler(HTTPException, _on_http)  # type: ignore[arg-type]
     app.add_exception_handler(RequestValidationError, _on_validation)  # type: ignore[arg-type]
-    for error, (status, headers) in statuses.items():
-        app.add_exception_handler(error, partial(_on_core, status=status, headers=headers))
+    for error, (status, code) in statuses.items():
+        app.add_exception_handler(error, partial(_on_core, status=status, code=code))

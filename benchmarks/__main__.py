@@ -36,7 +36,9 @@ def bench_commands() -> dict[str, float]:
     slow = {
         "dvc repro, nothing to do (floor)": lambda: seconds_of([PYTHON, "-m", "dvc", "repro", "-q"]),
         "mlops run, nothing to do": lambda: seconds_of([MLOPS, "run"]),
-        "mlops run --set tune.trails=5, refused": lambda: seconds_of([MLOPS, "run", "--set", "tune.trails=5"], expect=2),
+        "mlops run --set tune.trails=5, refused": lambda: seconds_of(
+            [MLOPS, "run", "--set", "tune.trails=5"], expect=2
+        ),
     }
     return {**medians(quick, 10), **medians(slow, 3)}
 
@@ -69,7 +71,9 @@ def bench_score(rounds: int = 5) -> dict[str, float]:
     paths = Paths(ROOT, load_params(root=ROOT).dataset)
     predictor = load_predictor(paths.bundle, threads=0)
     table = pd.concat([pd.read_parquet(paths.processed / f"{split}.parquet") for split in SPLITS])
-    matrix = encode(predictor.schema, columns_of(table, [column.name for column in predictor.schema.columns]), len(table))
+    matrix = encode(
+        predictor.schema, columns_of(table, [column.name for column in predictor.schema.columns]), len(table)
+    )
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.parquet", Path(folder) / "out.parquet"
         table.to_parquet(source, index=False)
@@ -89,7 +93,9 @@ def bench_score(rounds: int = 5) -> dict[str, float]:
             },
             rounds,
         )
-        found["mlops score, whole command"] = float(np.median([seconds_of([MLOPS, "score", str(source), str(target)]) for _ in range(3)]))
+        found["mlops score, whole command"] = float(
+            np.median([seconds_of([MLOPS, "score", str(source), str(target)]) for _ in range(3)])
+        )
     return {**found, "rows": float(len(table))}
 
 

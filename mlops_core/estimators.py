@@ -14,7 +14,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 
 from mlops_core.features import Schema
 
-TARGET_TYPES = {"binary": "binary", "multiclass": "multiclass", "regression": "continuous"}
+TARGET_TYPES = {"binary": "binary", "regression": "continuous"}
 
 
 def build_constant(schema: Schema) -> Pipeline:
@@ -33,10 +33,14 @@ def build_logistic(schema: Schema, settings: Mapping[str, Any]) -> Pipeline:
 
 
 def build_boosting(schema: Schema, settings: Mapping[str, Any], seed: int) -> Pipeline:
-    """Target-encoded categories and histogram gradient boosting, which treats missing numbers by itself."""
-    encoder = TargetEncoder(
-        target_type=TARGET_TYPES[schema.task], cv=KFold(n_splits=5, shuffle=True, random_state=seed), smooth="auto"
-    )
+    """Target-encoded categories and histogram gradient boosting, which treats missing numbers by itself.
+
+    With more than two classes the trees cut the category codes themselves: skl2onnx 1.20 exports no such encoder.
+    """
+    encoder: Any = "passthrough"
+    if schema.task in TARGET_TYPES:
+        folds = KFold(n_splits=5, shuffle=True, random_state=seed)
+        encoder = TargetEncoder(target_type=TARGET_TYPES[schema.task], cv=folds, smooth="auto")
     kind = HistGradientBoostingRegressor if schema.task == "regression" else HistGradientBoostingClassifier
     return make_pipeline(
         _columns(schema, encoder, "passthrough"), kind(random_state=seed, early_stopping=False, **settings)

@@ -211,7 +211,7 @@ def _array_problems(column: Column, values: npt.NDArray[Any]) -> list[tuple[int,
         outside = ~empty & ~((values >= low) & (values <= high))
         found += [(int(row), _outside(column, float(values[row]))) for row in np.flatnonzero(outside)]
         if column.type == "integer":
-            broken = ~empty & ~outside & (values % 1 != 0)
+            broken = np.where(empty | outside, 0, values) % 1 != 0
             found += [(int(row), "must be a whole number") for row in np.flatnonzero(broken)]
     return found
 

@@ -111,7 +111,7 @@ def read_params(path: Path) -> dict[str, Any]:
         raise ParamsError(path.name, "the file is missing; restore it with: git checkout params.yaml") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}" if mark else str(error)
+        where = f"line {mark.line + 1}" if mark else " ".join(str(error).split())
         raise ParamsError(path.name, f"the file is not valid YAML ({where}); mend it there") from None
     if not isinstance(tree, dict):
         raise ParamsError(path.name, "the file holds no parameters; restore it with: git checkout params.yaml")

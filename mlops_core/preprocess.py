@@ -76,11 +76,17 @@ def keep_known_outcomes(spec: DatasetSpec, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def split_rows(spec: DatasetSpec, table: pd.DataFrame, params: Params) -> pd.Series:
-    """`train`, `calibrate` or `test` for every row: by time where there is a time column."""
+    """`train`, `calibrate` or `test` for every row: by time where there is a time column. Raises TableError."""
     if spec.time:
-        return split_by_time(table[spec.time], params.preprocess)
-    labels = table[spec.target] if spec.task != "regression" else pd.Series(0, index=table.index)
-    return split_at_random(labels, params.preprocess, params.seed)
+        split = split_by_time(table[spec.time], params.preprocess)
+    else:
+        labels = table[spec.target] if spec.task != "regression" else pd.Series(0, index=table.index)
+        split = split_at_random(labels, params.preprocess, params.seed)
+    if empty := [name for name in SPLITS if not (split == name).any()]:
+        raise TableError(
+            f"No rows are left to {empty[0]}: the table has too few days or rows for the splits asked for."
+        )
+    return split
 
 
 def columns_of(table: pd.DataFrame, names: list[str]) -> dict[str, Values]:
@@ -110,7 +116,7 @@ def encode_target(schema: Schema, table: pd.DataFrame) -> np.ndarray:
     target = table[schema.target]
     if schema.task == "regression":
         return target.to_numpy(dtype="float64")
-    codes = pd.Categorical(target.astype("str"), categories=schema.classes).codes.astype("int64")
+    codes = pd.Index(schema.classes).get_indexer(target.astype("str")).astype("int64")
     if (codes < 0).any():
         raise TableError(f"The target '{schema.target}' has the unknown class '{target[codes < 0].iloc[0]}'.")
     return codes
@@ -152,20 +158,27 @@ def classes_of(spec: DatasetSpec, table: pd.DataFrame) -> list[str]:
 def build_schema(spec: DatasetSpec, train: pd.DataFrame) -> Schema:
     """What the model asks for: types from the dataset file, categories and ranges from the training rows."""
     classes = classes_of(spec, train)
+    if empty := [name for name in spec.features if train[name].isna().all()]:
+        raise TableError(f"Column '{empty[0]}' is missing in every training row: give it the role 'ignore'.")
     columns = [_schema_column(name, spec.columns[name], train) for name in spec.features]
     return Schema(spec.name, spec.task, spec.target, classes, spec.id, columns)
 
 
 def _single_column_score(values: pd.Series, truth: np.ndarray) -> float:
-    """How well one column alone ranks the truth: bins fitted on the even rows, scored on the odd ones."""
+    """How well one column alone ranks the truth: bins fitted on one half of the rows, scored on the other.
+
+    The halves are drawn at random: rows may come in pairs.
+    """
     if pd.api.types.is_numeric_dtype(values.dtype) and not pd.api.types.is_bool_dtype(values.dtype):
-        bins = pd.qcut(values, AUDIT_BINS, labels=False, duplicates="drop").fillna(-1).to_numpy()
+        # Quantiles of the distinct values: those of all values put a column of zeros and ones into one bin.
+        rank = values.astype("float64").rank(method="dense")
+        bins = ((rank - 1) * AUDIT_BINS // rank.max()).fillna(-1).to_numpy()
     else:
         bins = pd.factorize(values)[0]
-    even = np.arange(len(bins)) % 2 == 0
-    means = pd.Series(truth[even]).groupby(bins[even]).mean()
-    score = pd.Series(bins[~even]).map(means).fillna(truth[even].mean())
-    return float(roc_auc_score(truth[~even], score))
+    fitted = np.random.default_rng(0).permutation(len(bins)) % 2 == 0
+    means = pd.Series(truth[fitted]).groupby(bins[fitted]).mean()
+    score = pd.Series(bins[~fitted]).map(means).fillna(truth[fitted].mean())
+    return float(roc_auc_score(truth[~fitted], score))
 
 
 def audit_leaks(spec: DatasetSpec, table: pd.DataFrame, limit: float) -> pd.DataFrame:

@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
+from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from mlops_core.errors import RequestError
 from mlops_core.paths import state_dir
 
 
@@ -26,5 +28,18 @@ class Settings(BaseSettings):
         return self.study_url or f"sqlite:///{(state_dir(root) / 'optuna.db').as_posix()}"
 
 
+class SettingsError(RequestError):
+    """A variable of the environment that cannot be understood."""
+
+    def __init__(self, variable: str, problem: str) -> None:
+        self.variable, self.problem = variable, problem
+        super().__init__(f"{variable}: {problem}")
+
+
 def load_settings() -> Settings:
-    return Settings()
+    """Raises SettingsError."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise SettingsError(f"MLOPS_{str(first['loc'][0]).upper()}", first["msg"]) from None

@@ -62,17 +62,17 @@ def _locks(root: Path) -> Iterator[Finding]:
     if not path.is_file():
         return
     try:
-        holders = json.loads(path.read_text() or "{}")
-    except ValueError:
+        entries = [
+            entry
+            for body in json.loads(path.read_text() or "{}").values()
+            for kind in body.values()
+            for entry in (kind if isinstance(kind, list) else [kind])
+        ]
+        holders = {int(entry["pid"]) for entry in entries}
+    except (ValueError, AttributeError, TypeError, KeyError):
         yield Finding(".dvc/tmp/rwlock", "is damaged", "rm .dvc/tmp/rwlock")
         return
-    entries = [
-        entry
-        for body in holders.values()
-        for kind in body.values()
-        for entry in (kind if isinstance(kind, list) else [kind])
-    ]
-    for pid in sorted({entry["pid"] for entry in entries if not _alive(entry["pid"])}):
+    for pid in sorted(pid for pid in holders if not _alive(pid)):
         yield Finding(".dvc/tmp/rwlock", f"names process {pid}, which is gone", "rm .dvc/tmp/rwlock")
 
 

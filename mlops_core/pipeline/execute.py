@@ -1,5 +1,6 @@
 """Runs one notebook as a stage: papermill, a quick kernel, a line for every named cell, all or nothing on disk."""
 
+import logging
 import os
 import re
 import threading
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
@@ -55,6 +57,7 @@ class Reporter:
         self.stage, self.progress = stage, progress
         self.started = time.monotonic()
         self.cell = "start"
+        self.notebook: Any = None
         self._seen = 0
         self._done = threading.Event()
         progress.parent.mkdir(parents=True, exist_ok=True)
@@ -102,6 +105,7 @@ class StageEngine(NBClientEngine):
         cls, nb_man: Any, kernel_name: str, reporter: Reporter | None = None, **options: Any
     ) -> Any:
         if reporter:
+            reporter.notebook = nb_man.nb
             names = cell_names(nb_man.nb.cells)
             start = nb_man.cell_start
 
@@ -129,7 +133,12 @@ def cell_names(cells: list[Any]) -> list[str]:
     return names
 
 
-def _cause(error: PapermillExecutionError) -> str:
+def _cause(error: Exception, timeout: int | None) -> str:
+    if isinstance(error, DeadKernelError):
+        return "its kernel was killed; was there enough memory?"
+    if isinstance(error, CellTimeoutError):
+        return f"it took longer than {timeout} s"
+    assert isinstance(error, PapermillExecutionError)
     # Our own errors say everything in their sentence; others need their type.
     plain = str(error.evalue).strip().splitlines() or [""]
     own = (
@@ -146,6 +155,7 @@ def run_stage(root: Path, stage: str, timeout: int | None = None) -> None:
     Raises StageError when a cell fails or takes longer than `timeout` seconds; then only `.failed.ipynb` is written.
     """
     papermill_engines.register(ENGINE, StageEngine)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # StageError says it in our words
     reporter = Reporter(stage, state_dir(root) / f"progress-{os.getpid()}")
     os.environ[VARIABLE] = str(reporter.progress)
     draft = state_dir(root) / f"{NOTEBOOKS[stage]}.ipynb"
@@ -164,12 +174,13 @@ def run_stage(root: Path, stage: str, timeout: int | None = None) -> None:
                 execution_timeout=timeout,
                 reporter=reporter,
             )
-    except PapermillExecutionError as error:
-        replace_file(failed, draft.read_bytes())
-        raise StageError(stage, reporter.cell, _cause(error), failed.relative_to(root).as_posix()) from None
+    except (PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
+        # papermill writes what it has when a cell raises, and nothing when the kernel is gone.
+        replace_file(failed, draft.read_bytes() if draft.is_file() else to_bytes(reporter.notebook))
+        raise StageError(stage, reporter.cell, _cause(error, timeout), failed.relative_to(root).as_posix()) from None
     finally:
         draft.unlink(missing_ok=True)
-    stable = stable_copy(notebook)
+    stable = stable_copy(notebook, root)
     replace_file(target.with_suffix(".html"), to_html(stable, NOTEBOOKS[stage]))
     replace_file(target, to_bytes(stable))
     failed.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
+
+PACKAGES = re.compile(r"(?:/[^\s/:]+)+/site-packages/")
 
 # In this order: tuning (6) comes before the final training (5).
 NOTEBOOKS = {
@@ -98,7 +101,10 @@ def cleaned(path: Path) -> bytes:
 
 
 def strip_file(path: Path) -> bool:
-    """Cleans one source in place and says whether it had to; for editors that know no hook. Raises NotebookFileError."""
+    """Cleans one source in place and says whether it had to; for editors that know no hook.
+
+    Raises NotebookFileError.
+    """
     clean = cleaned(path)
     if clean == path.read_bytes():
         return False
@@ -116,7 +122,12 @@ def with_joined_lines(model: dict[str, Any]) -> dict[str, Any]:
     return {**model, "cells": cells}
 
 
-def stable_copy(notebook: NotebookNode) -> NotebookNode:
+def without_folders(text: str, root: Path) -> str:
+    """What a warning says, without where this machine keeps the checkout and its packages."""
+    return PACKAGES.sub("", text.replace(f"{root}{os.sep}", ""))
+
+
+def stable_copy(notebook: NotebookNode, root: Path) -> NotebookNode:
     """An executed notebook without clocks and paths: the same results give the same bytes."""
     import nbformat
 
@@ -124,6 +135,9 @@ def stable_copy(notebook: NotebookNode) -> NotebookNode:
     copy.metadata = nbformat.from_dict(KERNEL)
     for cell in copy.cells:
         cell.metadata = nbformat.from_dict({key: value for key, value in cell.metadata.items() if key == "tags"})
+        for output in cell.get("outputs", []):
+            if output.get("name") == "stderr":
+                output.text = without_folders(output.text, root)
     return copy
 
 

@@ -10,7 +10,7 @@ from mlops_core.evaluation import metric_of, score
 from mlops_core.params import Params
 from mlops_core.paths import Paths
 from mlops_core.pipeline.verify import Finding, file_md5
-from mlops_core.registry.runs import DataRecord, RunRecord
+from mlops_core.registry.runs import DataRecord, RunRecord, git_commit
 from mlops_core.registry.store import Store, open_store
 from mlops_core.registry.versions import (
     Decision,
@@ -79,7 +79,11 @@ def register_bundle(paths: Paths, params: Params, metrics: dict[str, float], sto
         return int(known.version)
     data = data_record(paths, "train", pd.read_parquet(file), spec.target, "training")
     loss = metric_of(spec.task)
-    tags = {"data_md5": data.digest, "test_loss": f"test {loss} {metrics[loss]:.5f}"}
+    tags = {
+        "data_md5": data.digest,
+        "git_commit": git_commit(paths.root),
+        "test_loss": f"test {loss} {metrics[loss]:.5f}",
+    }
     record = RunRecord(
         "train",
         {**params.flat(), "family": best["family"], **best["settings"]},

@@ -19,11 +19,15 @@ from mlops_core.errors import MLOpsError, RequestError, did_you_mean
 from mlops_core.params import Params, check_params, override, read_params
 from mlops_core.paths import state_dir
 from mlops_core.pipeline.lock import run_lock
-from mlops_core.pipeline.notebooks import NOTEBOOKS, cleaned, replace_file, source_of, strip_file
+from mlops_core.pipeline.notebooks import NOTEBOOKS, cleaned, failed_of, replace_file, source_of, strip_file
+from mlops_core.pipeline.verify import read_lock
 from mlops_core.processes import end_with_parent
 from mlops_core.sources import check_sources
 
 STAGE_LINE = re.compile(r"  \d\d \w+ ")
+
+CHATTER = "Having any troubles?"  # DVC's invitation to its forum
+FULL = ("No space left", "disk is full")
 
 QUIET = {
     "DVC_NO_ANALYTICS": "1",
@@ -61,6 +65,8 @@ def plan(root: Path, request: Request) -> Params:
     check_sources(load_dataset(params.dataset, root), root)
     for stage in NOTEBOOKS:
         cleaned(source_of(root, stage))
+    if (root / "dvc.lock").exists():
+        read_lock(root)
     return params
 
 
@@ -160,8 +166,16 @@ def _relay_errors(stream: IO[str]) -> _Said:
 
 def _explain(lines: list[str]) -> str:
     """DVC's message with what to do about it."""
-    text = " ".join(line for line in lines if line) or "dvc repro failed without a word"
+    text = " ".join(line for line in lines if line and CHATTER not in line) or "dvc repro failed without a word"
+    if any(words in text for words in FULL):
+        return "No space left on the disk that holds this checkout: free some, then try again with: mlops run"
     return f"{text}\nLook for the cause with: mlops doctor"
+
+
+def _forget_failures(root: Path, stage: str | None) -> None:
+    """Removes what failed runs kept of stages that are good now; DVC may have restored them without a notebook."""
+    for name in [stage] if stage else NOTEBOOKS:
+        failed_of(root, name).unlink(missing_ok=True)
 
 
 def run_series(root: Path, request: Request) -> Params:
@@ -177,4 +191,5 @@ def run_series(root: Path, request: Request) -> Params:
         for stage in NOTEBOOKS:
             strip_file(source_of(root, stage))
         reproduce(root, request.stage, request.force)
+        _forget_failures(root, request.stage)
     return params

@@ -23,7 +23,10 @@ class LockFileError(MLOpsError):
 
     def __init__(self, problem: str) -> None:
         self.problem = problem
-        super().__init__(f"dvc.lock {problem}; restore it with: git checkout dvc.lock, or rebuild it with: mlops run")
+        super().__init__(
+            f"dvc.lock {problem}; restore it with: git checkout dvc.lock, "
+            "or rebuild it with: rm -f dvc.lock && mlops run"
+        )
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,10 @@ def read_lock(root: Path) -> dict[str, dict[str, str]]:
     """By stage: output path and its recorded hash. Raises LockFileError."""
     try:
         tree = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))
-        return {
-            stage: {out["path"]: out["md5"] for out in body.get("outs", [])} for stage, body in tree["stages"].items()
-        }
+        stages = tree["stages"].items()
+        if not all(body["cmd"] and all(dep["path"] and dep["md5"] for dep in body["deps"]) for _, body in stages):
+            raise LockFileError("is damaged")
+        return {stage: {out["path"]: out["md5"] for out in body.get("outs", [])} for stage, body in stages}
     except FileNotFoundError:
         raise LockFileError("is missing") from None
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):

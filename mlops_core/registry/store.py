@@ -9,6 +9,7 @@ from pathlib import Path
 import mlflow
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from sqlalchemy.exc import DBAPIError
 
 from mlops_core.database import create_once, sqlite_file
 from mlops_core.errors import MLOpsError
@@ -48,6 +49,8 @@ def translated(uri: str) -> Iterator[None]:
         if error.error_code not in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
             raise
         raise StoreError(uri, _first_line(error)) from error
+    except DBAPIError as error:  # what MLflow meets before it can wrap it: no database, locked, disk full
+        raise StoreError(uri, _first_line(error.orig or error)) from error
 
 
 def open_store(root: Path, settings: Settings) -> Store:

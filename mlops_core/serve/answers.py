@@ -13,7 +13,9 @@ MAX_PACKED = 62  # classes that fit into one integer
 def probability_columns(labels: list[str]) -> list[str]:
     """`probability_on_time` for the class 'on time'; labels that would share a name get their position too."""
     names = ["probability_" + (re.sub(r"\W+", "_", label).strip("_") or "class") for label in labels]
-    return [f"{name}_{place}" if names.count(name) > 1 else name for place, name in enumerate(names)]
+    while len(set(names)) < len(names):
+        names = [f"{name}_{place}" if names.count(name) > 1 else name for place, name in enumerate(names)]
+    return names
 
 
 def answer_columns(predictor: Predictor, answer: Doubles) -> dict[str, Any]:

@@ -211,7 +211,7 @@ def _escaped(batch: pa.RecordBatch) -> pa.RecordBatch:
         plain = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
         if _is_text(plain) and pc.any(pc.match_substring_regex(plain, "^[=+\\-@\t\r\x00]")).as_py():
             texts = [None if value is None else escape_formula(value) for value in plain.to_pylist()]
-            plain = pa.array(texts, type=plain.type)
+            plain = pa.array(texts)
         arrays.append(plain)
     return pa.RecordBatch.from_arrays(arrays, names=[escape_formula(name) for name in batch.schema.names])
 
@@ -221,10 +221,7 @@ def score_file(predictor: Predictor, source: Path, target: Path, tick: Callable[
 
     `tick` is told the rows of each chunk. Raises ScoreError; an interrupted run leaves neither file.
     """
-    if target.suffix not in (".csv", ".parquet"):
-        raise ScoreError(target, "is neither .csv nor .parquet")
-    if not target.parent.is_dir():
-        raise ScoreError(target, f"there is no folder {target.parent}")
+    _check_target(source, target)
     apart = target.with_suffix(f".rejected{target.suffix}")
     answers, rejects = Writer(target), Writer(apart)
     try:
@@ -246,6 +243,15 @@ def score_file(predictor: Predictor, source: Path, target: Path, tick: Callable[
     answers.commit()
     rejects.commit()
     return Scored(answers.rows, rejects.rows)
+
+
+def _check_target(source: Path, target: Path) -> None:
+    if target.suffix not in (".csv", ".parquet"):
+        raise ScoreError(target, "is neither .csv nor .parquet")
+    if target.exists() and source.exists() and target.samefile(source):
+        raise ScoreError(target, "would be overwritten by its own answers; give them another name")
+    if not target.parent.is_dir():
+        raise ScoreError(target, f"there is no folder {target.parent}")
 
 
 def _check_header(predictor: Predictor, path: Path, names: list[str]) -> None:

@@ -87,10 +87,13 @@ def read_schema_json(folder: Path) -> Schema:
 def load_predictor(folder: Path, threads: int = 1) -> Predictor:
     """Verifies the bundle, opens it, and replays its golden rows. Raises BundleError when anything differs."""
     digest = verify_bundle(folder)
-    session = open_session((folder / "model.onnx").read_bytes(), threads)
-    predictor = Predictor(read_schema_json(folder), read_constants(folder), digest, session)
-    golden: dict[str, Any] = json.loads((folder / "golden.json").read_bytes())
-    answers, problems = predictor.predict_columns(golden["columns"], golden["rows"])
+    try:
+        session = open_session((folder / "model.onnx").read_bytes(), threads)
+        predictor = Predictor(read_schema_json(folder), read_constants(folder), digest, session)
+        golden: dict[str, Any] = json.loads((folder / "golden.json").read_bytes())
+        answers, problems = predictor.predict_columns(golden["columns"], golden["rows"])
+    except Exception as error:  # sealed nonsense can fail anywhere, and ONNX Runtime's errors share no class
+        raise BundleError(folder, f"it cannot be opened ({type(error).__name__})") from error
     expected = np.asarray(golden["answers"])
     scale = max(1.0, float(np.abs(expected).max(initial=0)))
     if problems or not np.allclose(answers, expected, rtol=0, atol=GOLDEN_TOLERANCE * scale):

@@ -22,9 +22,10 @@ class TooFewRowsError(MLOpsError):
 
     def __init__(self, rows: int, coverage: float) -> None:
         self.rows, self.coverage = rows, coverage
+        needed = math.ceil(round(coverage / (1 - coverage), 6))
         super().__init__(
-            f"{rows} calibration rows cannot vouch for train.coverage = {coverage:g}: "
-            f"it takes {math.ceil(round(coverage / (1 - coverage), 6))} rows. Lower it, or lower preprocess.calibrate_every."
+            f"{rows} calibration rows cannot vouch for train.coverage = {coverage:g}: it takes {needed} rows. "
+            "Lower it, or lower preprocess.calibrate_every."
         )
 
 

@@ -75,6 +75,8 @@ def build_pruner() -> optuna.pruners.BasePruner:
 
 def create_study(name: str, url: str, folder: Path, params: Params) -> None:
     """Makes the database and the study under a lock, with each family's default as a first trial."""
+    # What Optuna says at a lower level carries the time of day, which would land in the notebook.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
     def create() -> None:
         study = optuna.create_study(
@@ -91,6 +93,13 @@ def load_study(name: str, url: str, seed: int) -> optuna.Study:
     return optuna.load_study(
         study_name=name, storage=open_storage(url), sampler=build_sampler(seed), pruner=build_pruner()
     )
+
+
+def end_stale_trials(study: optuna.Study) -> None:
+    """Trials whose process died go back into the queue; nothing stays RUNNING for ever."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # the same as in open_storage
+        optuna.storages.fail_stale_trials(study)
 
 
 def finished_trials(study: optuna.Study, limit: int | None = None) -> list[FrozenTrial]:

@@ -15,7 +15,7 @@ from mlops_core.params import Params
 from mlops_core.paths import Paths, state_dir
 from mlops_core.progress import report_progress
 from mlops_core.tune.objective import evaluate_trial, read_folds
-from mlops_core.tune.study import Best, best_trial, create_study, finished_trials, load_study
+from mlops_core.tune.study import Best, best_trial, create_study, end_stale_trials, finished_trials, load_study
 
 POLL_SECONDS = 1.0
 MAX_DEATHS = 3
@@ -128,5 +128,5 @@ def run_search(search: Search) -> tuple[optuna.Study, Best]:
                 raise WorkerError(code, log)
             report_progress(f"a worker ended with {code}; its trial is tried again")
     report_progress(_describe(study, tune.trials, time.time() - started))
-    optuna.storages.fail_stale_trials(study)
+    end_stale_trials(study)
     return study, best_trial(study, tune.trials)

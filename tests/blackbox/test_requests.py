@@ -11,7 +11,7 @@ COMMANDS = ("run", "score", "models", "verify", "doctor")
 
 
 @pytest.fixture(scope="module")
-def asked(sources: Project, copier) -> Project:  # noqa: ANN001
+def asked(sources: Project, copier) -> Project:
     """A project for questions that must not change it."""
     return copier(sources)
 
@@ -33,7 +33,9 @@ def refuses(project: Project, *arguments: str, says: tuple[str, ...]) -> None:
     ("arguments", "says"),
     [
         pytest.param(("--set", "tune.trails=5"), ("tune.trails", "Did you mean 'tune.trials'?"), id="misspelt key"),
-        pytest.param(("--set", "tunee.trials=5"), ("tunee.trials", "Did you mean 'tune.trials'?"), id="misspelt section"),
+        pytest.param(
+            ("--set", "tunee.trials=5"), ("tunee.trials", "Did you mean 'tune.trials'?"), id="misspelt section"
+        ),
         pytest.param(("--set", "tune.trials=many"), ("tune.trials", "'many'"), id="text for a number"),
         pytest.param(("--set", "tune.trials=2.5"), ("tune.trials", "2.5"), id="fraction for a count"),
         pytest.param(("--set", "tune.trials=true"), ("tune.trials", "True"), id="yes for a count"),

@@ -1,0 +1,102 @@
+"""What routes ask for by type: the caller, the database, the served model."""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request, Security
+from fastapi.security import OAuth2PasswordBearer, SecurityScopes
+from sqlalchemy import Engine
+from starlette.concurrency import run_in_threadpool
+
+from api.accounts import User
+from api.problems import ProblemError
+from api.serving import ModelSlot, Served
+from api.sessions import UnauthenticatedError, check_session
+from api.settings import ApiSettings
+from api.tokens import Claims, InvalidTokenError, KeyRing, verify_access_token
+
+MAX_HEADER = 4096
+ADMIN = "admin"
+
+# Shows the Authorize button; the checks below are our own, so that every bad token gets the same answer.
+scheme = OAuth2PasswordBearer(
+    "/auth/token",
+    scopes={"predict": "ask for predictions", "monitor": "read metrics", ADMIN: "manage accounts and models"},
+    auto_error=False,
+    refreshUrl="/auth/token",
+)
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that lives as long as the app."""
+
+    settings: ApiSettings
+    ring: KeyRing
+    engine: Engine
+    slot: ModelSlot
+    tasks: set[asyncio.Task[None]]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: the account as the database knows it now, and the session."""
+
+    user: User
+    claims: Claims
+
+
+def unauthorized(sent: bool) -> ProblemError:
+    """RFC 6750: no error code when no token was sent, one and the same for every bad one."""
+    challenge = 'Bearer error="invalid_token"' if sent else "Bearer"
+    return ProblemError(401, "A valid access token is needed.", headers={"WWW-Authenticate": challenge})
+
+
+def get_state(request: Request) -> State:
+    state: State = request.app.state.api
+    return state
+
+
+def bearer_token(request: Request) -> str:
+    """The token of the one Authorization header. Raises ProblemError 401."""
+    given = request.headers.getlist("authorization")
+    if not given:
+        raise unauthorized(sent=False)
+    kind, _, token = given[0].partition(" ")
+    if len(given) > 1 or kind.lower() != "bearer" or not token or len(given[0]) > MAX_HEADER:
+        raise unauthorized(sent=True)
+    return token
+
+
+async def require_caller(
+    request: Request,
+    scopes: SecurityScopes,
+    state: Annotated[State, Depends(get_state)],
+    _documented: Annotated[str | None, Depends(scheme)],
+) -> Caller:
+    """The caller, whose account still exists, is enabled and has the route's scopes. Raises ProblemError 401, 403."""
+    token = bearer_token(request)
+    try:
+        claims = verify_access_token(state.ring, token)
+        user = await run_in_threadpool(check_session, state.engine, claims.sub, claims.sid, claims.ver)
+    except (InvalidTokenError, UnauthenticatedError):
+        raise unauthorized(sent=True) from None
+    request.state.user = user.id
+    missing = [scope for scope in scopes.scopes if scope not in user.scopes]
+    if missing:
+        wanted = " ".join(scopes.scopes)
+        challenge = f'Bearer error="insufficient_scope", scope="{wanted}"'
+        raise ProblemError(403, f"The scope '{wanted}' is needed.", headers={"WWW-Authenticate": challenge})
+    return Caller(user, claims)
+
+
+def get_served(state: Annotated[State, Depends(get_state)]) -> Served:
+    """The served model. Raises NoModelError, which becomes 503."""
+    return state.slot.require()
+
+
+StateDep = Annotated[State, Depends(get_state)]
+ServedDep = Annotated[Served, Depends(get_served)]
+AnyCaller = Annotated[Caller, Security(require_caller)]
+AdminCaller = Annotated[Caller, Security(require_caller, scopes=[ADMIN])]

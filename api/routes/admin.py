@@ -1,0 +1,49 @@
+"""Accounts, for administrators."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from starlette.concurrency import run_in_threadpool
+
+from api.accounts import MAX_PAGE, create_user, delete_user, list_users, require_user, set_enabled, set_scopes
+from api.dependencies import AdminCaller, StateDep
+from api.routes.auth import user_answer
+from api.schemas import NewUser, UserAnswer, UserChange, UserPage
+
+router = APIRouter(prefix="/admin/users", tags=["admin"])
+
+
+@router.get("", response_model=UserPage)
+async def read_users(
+    _caller: AdminCaller,
+    state: StateDep,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = MAX_PAGE,
+    after: Annotated[str, Query(max_length=64)] = "",
+) -> UserPage:
+    """Accounts by name; `next` is what to send as `after` for the next page."""
+    users = await run_in_threadpool(list_users, state.engine, limit=limit, after=after)
+    return UserPage(users=[user_answer(user) for user in users], next=users[-1].name if len(users) == limit else None)
+
+
+@router.post("", response_model=UserAnswer, status_code=201)
+async def post_user(_caller: AdminCaller, state: StateDep, body: NewUser) -> UserAnswer:
+    """Create an account."""
+    return user_answer(await create_user(state.engine, body.name, body.password, body.scopes))
+
+
+@router.patch("/{user_id}", response_model=UserAnswer)
+async def patch_user(_caller: AdminCaller, state: StateDep, user_id: str, body: UserChange) -> UserAnswer:
+    """Enable, disable, or give other scopes; acts on the account's next request."""
+    user = await run_in_threadpool(require_user, state.engine, user_id)
+    if body.scopes is not None:
+        user = await run_in_threadpool(set_scopes, state.engine, user_id, body.scopes)
+    if body.enabled is not None:
+        user = await run_in_threadpool(set_enabled, state.engine, user_id, body.enabled)
+    return user_answer(user)
+
+
+@router.delete("/{user_id}", status_code=204)
+async def remove_user(_caller: AdminCaller, state: StateDep, user_id: str) -> Response:
+    """Delete an account and its sessions."""
+    await run_in_threadpool(delete_user, state.engine, user_id)
+    return Response(status_code=204)

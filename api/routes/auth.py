@@ -1,0 +1,87 @@
+"""Tokens (RFC 6749, RFC 7009) and the caller's own account."""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from api.accounts import User, change_password
+from api.dependencies import AnyCaller, StateDep
+from api.problems import ProblemError
+from api.schemas import PasswordChange, Text, TokenAnswer, TokenForm, UserAnswer
+from api.sessions import Grant, login, refresh, revoke
+from api.tokens import KeyRing, issue_access_token
+
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+FORM = "application/x-www-form-urlencoded"
+
+router = APIRouter(prefix="/auth", tags=["auth"])
+
+FormText = Annotated[Text, Form()]
+
+
+def user_answer(user: User) -> UserAnswer:
+    return UserAnswer(
+        id=user.id, name=user.name, scopes=list(user.scopes), enabled=user.enabled, created_at=user.created_at
+    )
+
+
+def _token_answer(ring: KeyRing, grant: Grant) -> TokenAnswer:
+    scope = " ".join(grant.user.scopes)
+    now = int(time.time())
+    token, claims = issue_access_token(
+        ring, sub=grant.user.id, sid=grant.sid, ver=grant.user.token_version, scope=scope, now=now
+    )
+    return TokenAnswer(
+        access_token=token,
+        token_type="bearer",  # noqa: S106  the type's name
+        expires_in=claims.exp - now,
+        refresh_token=grant.refresh_token,
+        scope=scope,
+    )
+
+
+def _require_form(request: Request) -> None:
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
+        raise ProblemError(415, f"Send the request as {FORM}.", error="invalid_request")
+
+
+@router.post("/token", response_model=TokenAnswer)
+async def create_token(
+    request: Request, response: Response, state: StateDep, form: Annotated[TokenForm, Form()]
+) -> TokenAnswer:
+    """Log in with a password, or trade a refresh token for a new pair."""
+    _require_form(request)
+    response.headers.update(NO_STORE)
+    if form.grant_type == "password" and form.username and form.password:
+        peer = request.client.host if request.client else "-"
+        grant = await login(state.engine, form.username, form.password, peer, scopes=form.scope.split())
+    elif form.grant_type == "refresh_token" and form.refresh_token:
+        grant = await run_in_threadpool(refresh, state.engine, form.refresh_token)
+    elif form.grant_type in ("password", "refresh_token"):
+        raise ProblemError(400, "Username and password, or a refresh token, are needed.", error="invalid_request")
+    else:
+        raise ProblemError(400, "grant_type must be password or refresh_token.", error="unsupported_grant_type")
+    return _token_answer(state.ring, grant)
+
+
+@router.post("/revoke", status_code=200)
+async def revoke_token(request: Request, state: StateDep, token: FormText = "") -> Response:
+    """End the session of a refresh token; an unknown one is no error (RFC 7009, section 2.2)."""
+    _require_form(request)
+    await run_in_threadpool(revoke, state.engine, token)
+    return Response(status_code=200, headers=NO_STORE)
+
+
+@router.get("/me", response_model=UserAnswer)
+async def read_me(caller: AnyCaller) -> UserAnswer:
+    """The account that the token belongs to."""
+    return user_answer(caller.user)
+
+
+@router.put("/me/password", status_code=204)
+async def put_password(caller: AnyCaller, state: StateDep, body: PasswordChange) -> Response:
+    """Change the password; every session of the account ends."""
+    await change_password(state.engine, caller.user.id, body.current_password, body.new_password)
+    return Response(status_code=204, headers=NO_STORE)

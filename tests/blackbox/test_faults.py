@@ -1,0 +1,204 @@
+"""What goes wrong in the middle: a cell that raises, a lock file cut short, a second run, a full disk."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from project import STAGES, Project, copy_project, end_group, no_traceback, stages_run, wait_until
+
+OUTPUTS = ("data/processed", "data/models", "reports/notebooks", "reports/metrics")
+
+
+def break_notebook(project: Project, stage: str, heading: str, code: str) -> bytes:
+    """Puts `code` into the first cell below `heading` and returns the file as it was."""
+    path = project.path(f"notebooks/{STAGES[stage]}.ipynb")
+    whole = path.read_bytes()
+    notebook = json.loads(whole)
+    below = next(i for i, cell in enumerate(notebook["cells"]) if f"## {heading}" in "".join(cell["source"]))
+    cell = next(cell for cell in notebook["cells"][below:] if cell["cell_type"] == "code")
+    cell["source"] = [*code.splitlines(keepends=True), "\n", *cell["source"]]
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    return whole
+
+
+@pytest.fixture(scope="module")
+def story(used: Project) -> dict:
+    """One tale in order: the run that fails, what it leaves, the way back, the way on."""
+    before = used.hashes(*OUTPUTS)
+    whole = break_notebook(used, "preprocess", "Split by time", "raise ValueError('the sky is down')")
+    done = used.mlops("run")
+    return {"project": used, "before": before, "whole": whole, "done": done, "versions": used.versions()}
+
+
+def test_the_run_ends_with_one_and_names_stage_cell_cause_and_what_to_type(story: dict) -> None:
+    done = story["done"]
+    assert done.code == 1, done
+    no_traceback(done.err, limit=4)
+    for words in ("'preprocess'", "'Split by time'", "ValueError", "the sky is down", "mlops run", "dvc checkout"):
+        assert words in done.lines[0] if words[0] == "'" else words in done.err, done
+
+
+def test_nothing_after_the_failed_stage_runs(story: dict) -> None:
+    assert not set(stages_run(story["done"])) & {"track", "tune", "train"}
+    assert "Champion" not in story["done"].out
+
+
+def test_the_notebook_as_far_as_it_came_is_kept(story: dict) -> None:
+    kept = story["project"].failed("preprocess")
+    assert kept.relative_to(story["project"].root).as_posix() in story["done"].err
+    outputs = [output for cell in json.loads(kept.read_text())["cells"] for output in cell.get("outputs", [])]
+    assert [output["evalue"] for output in outputs if output["output_type"] == "error"] == ["the sky is down"]
+    assert any(output["output_type"] != "error" for output in outputs), "cells before the failed one have outputs"
+
+
+def test_doctor_points_to_the_notebook_that_was_kept(story: dict) -> None:
+    done = story["project"].mlops("doctor")
+    assert done.code == 1, done
+    assert "02_preprocess.failed.ipynb" in done.out
+
+
+def test_a_failed_run_leaves_the_registry_alone(story: dict) -> None:
+    assert story["project"].versions() == story["versions"]
+    assert len(story["versions"]) == 1
+
+
+def test_the_last_good_outputs_come_back(story: dict) -> None:
+    project = story["project"]
+    done = project.dvc("checkout", "--force")
+    assert done.code == 0, done
+    found = project.hashes(*OUTPUTS)
+    assert {name: found.get(name) for name in story["before"] if "metrics" not in name} == {
+        name: value for name, value in story["before"].items() if "metrics" not in name
+    }
+
+
+def test_after_mending_the_run_completes_and_the_failed_notebook_goes(story: dict) -> None:
+    project = story["project"]
+    project.path("notebooks/02_preprocess.ipynb").write_bytes(story["whole"])
+    done = project.mlops("run")
+    assert done.code == 0, done
+    assert not project.failed("preprocess").exists()
+    assert project.hashes(*OUTPUTS) == story["before"]
+    assert project.versions() == story["versions"]
+
+
+def test_a_cell_that_kills_its_kernel_ends_the_run_at_once(untouched: Project) -> None:
+    code = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+    break_notebook(untouched, "version", "Make a version", code)
+    done = untouched.mlops("run", "--stage", "version", timeout=60)
+    assert done.code == 1, done
+    no_traceback(done.err, limit=4)
+    assert "'version'" in done.err
+    assert "'Make a version'" in done.err
+    assert "kernel" in done.err.lower()
+
+
+def test_a_cell_that_takes_too_long_is_ended(untouched: Project) -> None:
+    break_notebook(untouched, "version", "Make a version", "import time\ntime.sleep(600)")
+    done = untouched.mlops("stage", "version", "--timeout", "3", timeout=60)
+    assert done.code == 1, done
+    no_traceback(done.err, limit=4)
+    assert "'Make a version'" in done.err
+    assert untouched.failed("version").is_file()
+
+
+@pytest.mark.parametrize("cut", ["whole file", "schema", "md5:", "path:"])
+def test_a_lock_file_cut_short_is_named_and_nothing_is_lost(untouched: Project, cut: str) -> None:
+    text = untouched.path("dvc.lock").read_text()
+    untouched.write("dvc.lock", "" if cut == "whole file" else text[: text.rindex(cut, 0, len(text) // 2 + 20) + 2])
+    before = untouched.hashes("data", "reports")
+    for command in ("run", "verify"):
+        done = untouched.mlops(command)
+        assert done.code == 1, done
+        no_traceback(done.err)
+        assert "dvc.lock is damaged" in done.err
+        assert "rm -f dvc.lock && mlops run" in done.err
+    assert untouched.hashes("data", "reports") == before
+
+
+def test_a_lost_lock_file_is_written_again(untouched: Project) -> None:
+    text = untouched.path("dvc.lock").read_text()
+    untouched.path("dvc.lock").unlink()
+    assert untouched.mlops("verify").code == 1
+    done = untouched.mlops("run")
+    assert done.code == 0, done
+    assert stages_run(done) == [], "everything comes from the cache of runs"
+    assert untouched.path("dvc.lock").read_text() == text
+
+
+def test_a_registry_that_is_no_database_is_named_and_kept(untouched: Project) -> None:
+    untouched.path("mlflow.db").write_bytes(b"not a database" * 100)
+    done = untouched.mlops("run")
+    assert done.code == 1, done
+    no_traceback(done.err, limit=2)
+    assert "mlflow.db" in done.err
+    assert untouched.path("mlflow.db").read_bytes()[:14] == b"not a database"
+
+
+def test_a_second_run_is_told_that_one_is_under_way(untouched: Project) -> None:
+    break_notebook(untouched, "version", "Make a version", "import time\ntime.sleep(60)")
+    first = untouched.start("mlops", "run", "--stage", "version")
+    try:
+        wait_until(lambda: list(untouched.path(".mlops").glob("progress-*")), 60, "a stage is at work")
+        before = untouched.hashes("params.yaml")
+        second = untouched.mlops("run", "--set", "train.coverage=0.5", timeout=20)
+        assert second.code == 1, second
+        no_traceback(second.err)
+        assert "under way" in second.err
+        assert str(first.pid) in second.err
+        assert untouched.hashes("params.yaml") == before, "the refused run changed params.yaml"
+        doctor = untouched.mlops("doctor")
+        assert "under way" in doctor.out
+    finally:
+        end_group(first, signal.SIGTERM)
+        first.communicate(timeout=20)
+
+
+@pytest.fixture
+def tiny_disk(finished: tuple[Project, object], tmp_path: Path) -> Iterator[Project]:
+    """A finished project on a disk of its own with 40 MB to spare."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small disk needs root")
+    size = sum(path.stat().st_size for path in finished[0].root.rglob("*") if path.is_file()) + (40 << 20)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no small disk can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield copy_project(finished[0], disk / "project")
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def fill(project: Project, left: int) -> Path:
+    """Uses up the disk but for `left` bytes; returns the file to delete."""
+    filler = project.root.parent / "filler"
+    free = shutil.disk_usage(project.root).free
+    with filler.open("wb") as file:
+        for _ in range(max(0, free - left) >> 12):
+            file.write(bytes(4096))
+    return filler
+
+
+def test_a_full_disk_ends_in_a_clear_line_and_the_next_run_completes(tiny_disk: Project) -> None:
+    versions = tiny_disk.versions()
+    for left in (0, 100 << 10, 1 << 20):
+        filler = fill(tiny_disk, left)
+        done = tiny_disk.mlops("run", "--set", "train.coverage=0.8")
+        assert done.code == 1, done
+        no_traceback(done.err, limit=4)
+        assert "space" in done.err.lower(), done
+        filler.unlink()
+        assert "coverage" in tiny_disk.path("params.yaml").read_text(), "params.yaml was cut"
+    assert tiny_disk.mlops("run", "--set", "train.coverage=0.8").code == 0
+    assert len(tiny_disk.versions()) == len(versions) + 1
+    assert tiny_disk.mlops("verify").code == 0
+    assert not [path for path in tiny_disk.root.rglob("*.tmp") if ".dvc" not in path.parts]

@@ -1,0 +1,124 @@
+"""Plain tools keep working on their own: papermill, pytest --nbmake, a Jupyter server, DVC."""
+
+import json
+import re
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from project import STAGES, Done, Project, end_group, wait_until
+
+WAYS = ("root", "beside")
+
+
+@pytest.fixture(scope="module")
+def papermill(finished, copier, shared: Path) -> dict[tuple[str, str], tuple[int, str, Path]]:
+    """Every notebook by stock papermill, from the root and beside the notebook; both series at the same time."""
+    script = (
+        "import subprocess, sys\n"
+        "for name in sys.argv[2:]:\n"
+        "    command = [sys.executable, '-m', 'papermill', f'notebooks/{name}.ipynb', f'plain-{name}.ipynb',"
+        " '--no-progress-bar']\n"
+        "    done = subprocess.run(command + (['--cwd', 'notebooks'] if sys.argv[1] == 'beside' else []),"
+        " capture_output=True, text=True)\n"
+        "    open(f'plain-{name}.log', 'w').write(f'{done.returncode}\\n{done.stderr}')\n"
+    )
+    projects = {way: copier(finished[0]) for way in WAYS}
+    started = {
+        way: project.start(sys.executable, "-c", script, way, *STAGES.values()) for way, project in projects.items()
+    }
+    results = {}
+    for way, process in started.items():
+        try:
+            process.communicate(timeout=300)
+        finally:
+            end_group(process, 9)
+        for stage, name in STAGES.items():
+            code, _, err = projects[way].path(f"plain-{name}.log").read_text().partition("\n")
+            results[way, stage] = int(code), err, projects[way].path(f"plain-{name}.ipynb")
+    return results
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_notebook_runs_with_stock_papermill(papermill: dict, way: str, stage: str) -> None:
+    code, err, path = papermill[way, stage]
+    assert code == 0, err[-2000:]
+    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in cells if cell["source"])
+
+
+@pytest.fixture(scope="module")
+def nbmake(used: Project) -> Done:
+    return used.run(
+        sys.executable, "-m", "pytest", "--nbmake", "-q", "-rA", "-p", "no:cacheprovider", "-c", "/dev/null",
+        *[f"notebooks/{name}.ipynb" for name in STAGES.values()],
+    )  # fmt: skip
+
+
+def test_a_notebook_passes_under_nbmake(nbmake: Done, stage: str) -> None:
+    assert re.search(rf"PASSED \S*{STAGES[stage]}\.ipynb", nbmake.out), nbmake
+
+
+def test_papermill_prints_the_parameters_of_a_notebook(used: Project, stage: str) -> None:
+    done = used.run("papermill", "--help-notebook", f"notebooks/{STAGES[stage]}.ipynb")
+    assert done.code == 0, done
+    assert "Parameters inferred" in done.out
+    assert re.search(r"^\s+\w+: (str|int|float|bool) ", done.out, flags=re.MULTILINE), done
+
+
+def test_a_notebook_takes_a_parameter_from_papermill(unrun: Project) -> None:
+    arguments = ("notebooks/01_ingest.ipynb", "out.ipynb", "-p", "max_quarantined", "0.0000001")
+    done = unrun.run("papermill", *arguments, "--no-progress-bar")
+    assert done.code == 1, done
+    assert "ingest.max_quarantined" in done.err
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_saving_a_notebook_with_outputs_does_not_make_its_stage_stale(untouched: Project) -> None:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}/api"
+    source = untouched.path("notebooks/04_track.ipynb")
+    before = source.read_bytes()
+    server = untouched.start(
+        "jupyter", "server", "--no-browser", "--allow-root", f"--port={port}", "--ServerApp.port_retries=0",
+        "--IdentityProvider.token=", "--ServerApp.password=", "--ServerApp.disable_check_xsrf=True",
+        "--FileContentsManager.pre_save_hook=mlops_core.pipeline.notebooks.strip_on_save",
+    )  # fmt: skip
+
+    def answers() -> bool:
+        try:
+            with urllib.request.urlopen(f"{address}/status", timeout=2) as reply:
+                return bool(reply.status == 200)
+        except (urllib.error.URLError, OSError):
+            assert server.poll() is None, server.communicate()[1][-2000:]
+            return False
+
+    try:
+        wait_until(answers, 60, "the server answers")
+        executed = json.loads(untouched.executed("track").read_text())
+        assert any(cell.get("outputs") for cell in executed["cells"])
+        body = json.dumps({"type": "notebook", "format": "json", "content": executed}).encode()
+        request = urllib.request.Request(
+            f"{address}/contents/notebooks/04_track.ipynb",
+            data=body,
+            method="PUT",
+            headers={"Content-Type": "application/json"},
+        )
+        time.sleep(0.05)
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            assert reply.status == 200
+    finally:
+        end_group(server, 15)
+        server.communicate(timeout=30)
+    assert source.read_bytes() == before
+    done = untouched.dvc("status")
+    assert "up to date" in done.out + done.err, done

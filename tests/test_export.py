@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from skl2onnx.common._container import ModelComponentContainer
+from tables import fit
+
+from mlops_core.preprocess import encode_table
+from mlops_core.train.export import ParityError, check_parity, export_onnx, graph_answer, parity_differences
+
+
+def test_the_rows_that_differ_are_named_worst_first():
+    differences = np.array([0.0, 0.3, 1e-6, 0.9, np.nan])
+    with pytest.raises(ParityError) as caught:
+        check_parity(differences, 1e-5)
+    assert set(caught.value.rows["row"]) == {1, 3, 4}
+    assert [row for row in caught.value.rows["row"] if row != 4] == [3, 1]
+    assert "3 rows differ" in str(caught.value)
+    assert "at most 0.9" in str(caught.value)
+
+
+@pytest.mark.parametrize(("difference", "passes"), [(1e-5, True), (1.01e-5, False), (np.nan, False), (np.inf, False)])
+def test_the_tolerance_itself_is_allowed(difference, passes):
+    if passes:
+        check_parity(np.array([difference]), 1e-5)
+    else:
+        with pytest.raises(ParityError, match="1 rows differ"):
+            check_parity(np.array([difference]), 1e-5)
+
+
+def test_a_row_differs_by_its_worst_class():
+    expected, found = np.array([[0.5, 0.5], [0.1, 0.9]]), np.array([[0.4, 0.6], [0.1, 0.9]])
+    assert parity_differences(expected, found) == pytest.approx([0.1, 0])
+
+
+def test_values_differ_relative_to_their_spread():
+    expected = np.array([0.0, 2000.0])
+    assert parity_differences(expected, np.array([[0.0], [2001.0]])) == pytest.approx([0, 1e-3])
+
+
+def test_a_graph_of_another_model_is_caught():
+    schema, model, table = fit("binary")
+    _, other, _ = fit("binary", rows=80)
+    matrix = encode_table(schema, table)
+    graph = export_onnx(other, len(schema.inputs))
+    with pytest.raises(ParityError):
+        check_parity(parity_differences(model.predict_proba(matrix), graph_answer(graph, matrix)), 1e-5)
+
+
+def test_exporting_twice_gives_the_same_bytes():
+    schema, model, _ = fit("binary", "boosting")
+    assert export_onnx(model, len(schema.inputs)) == export_onnx(model, len(schema.inputs))
+
+
+def test_exporting_leaves_the_library_as_it_was():
+    before = ModelComponentContainer.add_node
+    schema, model, _ = fit("binary", "boosting")
+    export_onnx(model, len(schema.inputs))
+    assert ModelComponentContainer.add_node is before
