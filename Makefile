@@ -34,11 +34,11 @@ ui: .venv/all ## MLflow's pages on http://127.0.0.1:5000
 bench: .venv/dev ## the benchmarks, each beside its floor
 	@python -m benchmarks
 
-lint: .venv/dev ## ruff, mypy, import layers, clean notebooks
+lint: .venv/dev ## ruff, mypy, import layers, notebook rules
 	@ruff format --check . && ruff check .
 	@mypy
 	@lint-imports --no-logo
-	@nbstripout --verify notebooks/*.ipynb
+	@pytest -q tests/test_notebooks.py
 
 format: .venv/dev ## put the code into the one style
 	@ruff format . && ruff check --fix .

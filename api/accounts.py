@@ -102,7 +102,7 @@ def user_of(record: UserRecord) -> User:
 
 
 def fold_name(name: str) -> str:
-    """Names that differ in case are one. Only ASCII is folded: look-alikes such as the Kelvin sign would become k."""
+    """Names that differ in case are one. ASCII only is folded: look-alikes such as the Kelvin sign would become k."""
     return name.lower() if name.isascii() else name
 
 

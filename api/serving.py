@@ -12,9 +12,10 @@ from typing import Protocol
 import structlog
 
 from mlops_core.errors import MLOpsError
-from mlops_core.explain import Background, load_background
+from mlops_core.explain import load_background
 from mlops_core.serve.bundle import BundleError
 from mlops_core.serve.predictor import Predictor, load_predictor
+from mlops_core.shapley import Background
 
 log = structlog.get_logger("api.serving")
 

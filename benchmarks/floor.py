@@ -25,6 +25,6 @@ def run_all(root: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.stdout, real = open(os.devnull, "w"), sys.stdout  # noqa: SIM115  lives as long as the process
+    real, sys.stdout = sys.stdout, Path(os.devnull).open("w")  # noqa: SIM115  lives as long as the process
     result = run_all(Path.cwd())
     print(json.dumps(result), file=real)

@@ -27,7 +27,7 @@ def test_variables_replace_the_stores(tmp_path, monkeypatch):
 
 def test_an_unknown_environment_is_refused_by_name(monkeypatch):
     monkeypatch.setenv("MLOPS_ENV", "prod")
-    with pytest.raises(SettingsError, match="MLOPS_ENV: .*'local' or 'production'"):
+    with pytest.raises(SettingsError, match=r"MLOPS_ENV: .*'local' or 'production'"):
         load_settings()
 
 

@@ -10,8 +10,8 @@ from api.accounts import User, change_password
 from api.dependencies import AnyCaller, StateDep
 from api.problems import ProblemError
 from api.schemas import PasswordChange, Text, TokenAnswer, TokenForm, UserAnswer
-from api.sessions import Grant, login, refresh, revoke
-from api.tokens import KeyRing, issue_access_token
+from api.sessions import Grant, ScopeNotGrantedError, login, refresh, revoke, revoke_session
+from api.tokens import InvalidTokenError, KeyRing, issue_access_token, verify_access_token
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 FORM = "application/x-www-form-urlencoded"
@@ -29,6 +29,8 @@ def user_answer(user: User) -> UserAnswer:
 
 def _token_answer(ring: KeyRing, grant: Grant) -> TokenAnswer:
     scope = " ".join(grant.user.scopes)
+    if not scope:
+        raise ScopeNotGrantedError  # all that this session was for has been taken from the account
     now = int(time.time())
     token, claims = issue_access_token(
         ring, sub=grant.user.id, sid=grant.sid, ver=grant.user.token_version, scope=scope, now=now
@@ -68,9 +70,14 @@ async def create_token(
 
 @router.post("/revoke", status_code=200)
 async def revoke_token(request: Request, state: StateDep, token: FormText = "") -> Response:
-    """End the session of a refresh token; an unknown one is no error (RFC 7009, section 2.2)."""
+    """End the session of a refresh or access token; an unknown one is no error (RFC 7009, section 2.2)."""
     _require_form(request)
-    await run_in_threadpool(revoke, state.engine, token)
+    try:
+        session = verify_access_token(state.ring, token).sid
+    except InvalidTokenError:
+        await run_in_threadpool(revoke, state.engine, token)
+    else:
+        await run_in_threadpool(revoke_session, state.engine, session)
     return Response(status_code=200, headers=NO_STORE)
 
 

@@ -49,9 +49,9 @@ def test_the_registry_is_listed_with_the_reason_of_the_champion(used: Project) -
 
 def test_a_version_becomes_the_champion_exactly_when_its_loss_is_lower(used: Project) -> None:
     previous = used.champion()
-    used.set_params(tune__families=["logistic"], seed=1)
-    done = used.mlops("run")
+    done = used.mlops("run", "--set", "tune.families=[logistic]")
     assert done.code == 0, done
+    assert stages_run(done) == ["tune", "train"]
     newest = used.versions()[-1][0]
     losses = dict(used.query("mlflow.db", "select version, value from model_version_tags where key = 'test_loss'"))
     better = float(losses[newest].split()[-1]) < float(losses[previous].split()[-1])
