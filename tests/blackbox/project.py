@@ -132,7 +132,8 @@ class Project:
         return self.executed(stage).with_suffix(".failed.ipynb")
 
     def query(self, database: str, sql: str) -> list[tuple]:
-        connection = sqlite3.connect(f"file:{self.path(database)}?mode=ro", uri=True, timeout=30)
+        # Not read-only: the first reader after a kill has to roll the journal back.
+        connection = sqlite3.connect(f"file:{self.path(database)}?mode=rw", uri=True, timeout=30)
         try:
             return connection.execute(sql).fetchall()
         finally:
