@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from skl2onnx.common._container import ModelComponentContainer
@@ -55,3 +60,28 @@ def test_exporting_leaves_the_library_as_it_was():
     schema, model, _ = fit("binary", "boosting")
     export_onnx(model, len(schema.inputs))
     assert ModelComponentContainer.add_node is before
+
+
+EXPORT = """
+import hashlib, sys
+from tables import fit
+from mlops_core.train.export import export_onnx
+schema, model, _ = fit("binary", sys.argv[1])
+print(hashlib.sha256(export_onnx(model, len(schema.inputs))).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("family", ["logistic", "boosting"])
+def test_the_same_fit_gives_the_same_bytes_in_every_process(family):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", EXPORT, family],
+            env={**environment, "PYTHONHASHSEED": str(seed)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in (1, 2, 3)
+    }
+    assert len(found) == 1

@@ -17,6 +17,7 @@ from mlops_core.features import Floats
 from mlops_core.serve.predictor import open_session
 
 OPSET = 18
+GRAPH_NAME = "model"  # the default is random, and the same fit must give the same bytes
 
 
 class ParityError(MLOpsError):
@@ -59,9 +60,17 @@ def export_onnx(model: Pipeline, inputs: int) -> bytes:
     options = {"zipmap": False} if hasattr(model, "predict_proba") else None
     with _plain_attributes():
         graph = to_onnx(
-            model, initial_types=[("x", FloatTensorType([None, inputs]))], options=options, target_opset=OPSET
+            model,
+            initial_types=[("x", FloatTensorType([None, inputs]))],
+            options=options,
+            target_opset=OPSET,
+            name=GRAPH_NAME,
         )
-    return bytes(graph.SerializeToString())
+    # The converter lists them in the order of a set, which differs from process to process.
+    opsets = sorted(graph.opset_import, key=lambda opset: opset.domain)
+    del graph.opset_import[:]
+    graph.opset_import.extend(opsets)
+    return bytes(graph.SerializeToString(deterministic=True))
 
 
 def raw_answer(model: Pipeline, matrix: Floats) -> npt.NDArray[np.float64]:
