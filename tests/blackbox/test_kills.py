@@ -5,9 +5,10 @@ import signal
 import pytest
 from project import Project, at_work_in, end_group, family, stages_run, survivors, wait_until
 
-# Trials whose process is gone are put back once they have been silent for GRACE_SECONDS (20), by the search that looks.
+# A trial whose process is gone is put back once it has been silent for 20 seconds, by the next search that looks.
 LEFT_RUNNING = """
-    select number, datetime_start from trials where state = 'RUNNING'
+    select number, datetime_start, (select max(heartbeat) from trial_heartbeats h where h.trial_id = trials.trial_id)
+    from trials where state = 'RUNNING'
     and julianday(datetime_start) < (select max(julianday(datetime_complete)) from trials) - 40 / 86400.0
 """
 
