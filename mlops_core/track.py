@@ -84,7 +84,7 @@ def run_baselines(
         for name, model in models.items()
     }
     if time:
-        day = table[time].dt.dayofyear.to_numpy(dtype="float32")
+        day = table[time].dt.day_of_year.to_numpy(dtype="float32")
         leaky = np.column_stack([matrix, day]).astype("float32")
         fit, check = random_rows(len(table), len(check) / len(table), seed)
         model = build_estimator("boosting", _with_day(schema), {}, seed).fit(leaky[fit], target[fit])

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from tables import TASKS, make_bundle
 
-# The same examples on every machine, and no deadline: a busy one is not a wrong one.
-settings.register_profile("tests", deadline=None, derandomize=True, max_examples=60)
+# The same examples on every machine, and no limits of time: a busy one is not a wrong one.
+settings.register_profile(
+    "tests", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("tests")
 
 

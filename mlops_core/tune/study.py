@@ -12,6 +12,7 @@ import pandas as pd
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import text
 
 from mlops_core.database import create_once, sqlite_file
 from mlops_core.errors import MLOpsError
@@ -95,8 +96,23 @@ def load_study(name: str, url: str, seed: int) -> optuna.Study:
     )
 
 
-def end_stale_trials(study: optuna.Study) -> None:
-    """Trials whose process died go back into the queue; nothing stays RUNNING for ever."""
+# Optuna takes a trial for dead when its heartbeat is old, and never looks at one that was killed before its first.
+WITHOUT_HEARTBEAT = """
+    SELECT trial_id FROM trials JOIN studies USING (study_id)
+    WHERE study_name = :study AND state = 'RUNNING' AND trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)
+"""
+
+
+def end_stale_trials(study: optuna.Study, url: str) -> None:
+    """Trials whose process died go back into the queue; nothing stays RUNNING for ever.
+
+    A trial without a heartbeat gets one, and is ended by a later look unless it goes on.
+    """
+    storage = open_storage(url)
+    with storage.engine.connect() as connection:
+        silent = connection.execute(text(WITHOUT_HEARTBEAT), {"study": study.study_name}).scalars().all()
+    for trial_id in silent:
+        storage.record_heartbeat(trial_id)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # the same as in open_storage
         optuna.storages.fail_stale_trials(study)

@@ -106,6 +106,7 @@ def run_search(search: Search) -> tuple[optuna.Study, Best]:
     folder = state_dir(search.paths.root)
     create_study(search.study, search.url, folder, search.params)
     study = load_study(search.study, search.url, search.params.seed)
+    end_stale_trials(study, search.url)
     started = time.time()
     log = folder / "tune.log"
     log.unlink(missing_ok=True)
@@ -128,5 +129,5 @@ def run_search(search: Search) -> tuple[optuna.Study, Best]:
                 raise WorkerError(code, log)
             report_progress(f"a worker ended with {code}; its trial is tried again")
     report_progress(_describe(study, tune.trials, time.time() - started))
-    end_stale_trials(study)
+    end_stale_trials(study, search.url)
     return study, best_trial(study, tune.trials)

@@ -9,7 +9,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -136,6 +137,16 @@ class Project:
         connection = sqlite3.connect(f"file:{self.path(database)}?mode=rw", uri=True, timeout=30)
         try:
             return connection.execute(sql).fetchall()
+        finally:
+            connection.close()
+
+    @contextmanager
+    def change(self, database: str) -> Iterator[sqlite3.Connection]:
+        """Writes to a database behind everybody's back."""
+        connection = sqlite3.connect(self.path(database), timeout=30)
+        try:
+            with connection:
+                yield connection
         finally:
             connection.close()
 
