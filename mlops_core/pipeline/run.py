@@ -158,7 +158,7 @@ def _relay_errors(stream: IO[str]) -> _Said:
     for line in stream:
         if line.startswith("ERROR: ") or said.lines:
             said.lines.append(line.removeprefix("ERROR: ").strip())
-            said.stage_failed = said.stage_failed or "failed to run: mlops stage" in line
+            said.stage_failed = said.stage_failed or "failed to run: exec mlops stage" in line
         else:
             print(line, end="", file=sys.stderr, flush=True)
     return said
