@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from project import STAGES, Done, Project, stages_run
+from project import CHECKOUT, STAGES, Done, Project, stages_run
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
 SCORES = ("log_loss", "roc_auc", "brier", "ece")
@@ -175,7 +175,7 @@ def test_the_index_shows_its_pictures(ran: Project) -> None:
 def test_an_executed_notebook_holds_no_path_of_this_machine(ran: Project, stage: str) -> None:
     for path in (ran.executed(stage), ran.executed(stage).with_suffix(".html")):
         text = path.read_text(encoding="utf-8")
-        for folder in {str(ran.root), str(ran.root.resolve()), str(Path.home()) + "/", "/tmp/", "/work/main"}:
+        for folder in {str(ran.root), str(ran.root.resolve()), str(Path.home()) + "/", "/tmp/", str(CHECKOUT)}:
             assert folder not in text, f"{path.name} names {folder}"
 
 
