@@ -170,6 +170,13 @@ def require_user(engine: Engine, user_id: str) -> User:
     return user
 
 
+def require_user_named(engine: Engine, name: str) -> User:
+    user = get_user_named(engine, name)
+    if user is None:
+        raise UnknownUserError
+    return user
+
+
 def list_users(engine: Engine, *, limit: int = MAX_PAGE, after: str = "") -> list[User]:
     """At most `limit` users in the order of their names, beginning behind the name `after`."""
     if not 1 <= limit <= MAX_PAGE:

@@ -10,6 +10,8 @@ from fastapi import FastAPI
 from starlette.types import Scope
 
 from api import accounts, passwords, sessions
+from api.admission import Admission
+from api.callers import Callers
 from api.dependencies import State
 from api.middleware import BodyLimit, HostCheck, LastResort, RequestContext
 from api.migrations import migrate
@@ -23,7 +25,6 @@ from api.tokens import build_key_ring
 from mlops_core.database import open_engine
 from mlops_core.paths import state_dir
 
-REFRESH_SECONDS = 5.0
 SMALL_BODY = 64 << 10
 
 # Error class: status, and what RFC 6749 calls it.
@@ -46,33 +47,39 @@ STATUSES = {
 }
 
 
-async def _watch(slot: ModelSlot) -> None:
+async def _watch(slot: ModelSlot, seconds: float) -> None:
     while True:
         await asyncio.to_thread(slot.refresh)
-        await asyncio.sleep(REFRESH_SECONDS)
+        await asyncio.sleep(seconds)
 
 
 def create_app(settings: ApiSettings, root: Path, slot: ModelSlot) -> FastAPI:
-    """The service. Raises what settings and keys raise, before anything listens."""
+    """The service, its database brought up to date. Raises what settings, keys and database raise."""
     ring = build_key_ring(settings.secret(root), settings.jwt_previous_secret.get_secret_value())
     url = settings.database(root)
+    migrate(url, state_dir(root))
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(migrate, url, state_dir(root))
         engine = open_engine(url)
-        app.state.api = State(settings, ring, engine, slot, set())
+        callers = Callers(ring, engine)
+        admission = Admission(settings.workers, settings.waiting, settings.predict_seconds)
+        app.state.api = State(settings, ring, engine, callers, slot, admission)
         await asyncio.to_thread(slot.load_local)
-        watcher = asyncio.create_task(_watch(slot))
+        watcher = asyncio.create_task(_watch(slot, settings.refresh_seconds))
         try:
             yield
         finally:
             watcher.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
+            admission.close()
+            slot.registry.close()
+            callers.close()
             engine.dispose()
 
     app = FastAPI(title="mlops", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None)
+    app.state.draining = False
     for module in (health, auth, admin, predict):
         app.include_router(module.router)
     install_handlers(app, STATUSES)

@@ -1,20 +1,19 @@
 """What routes ask for by type: the caller, the database, the served model."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import OAuth2PasswordBearer, SecurityScopes
 from sqlalchemy import Engine
-from starlette.concurrency import run_in_threadpool
 
-from api.accounts import User
+from api.admission import Admission
+from api.callers import Caller, Callers
 from api.problems import ProblemError
 from api.serving import ModelSlot, Served
-from api.sessions import UnauthenticatedError, check_session
+from api.sessions import UnauthenticatedError
 from api.settings import ApiSettings
-from api.tokens import Claims, InvalidTokenError, KeyRing, verify_access_token
+from api.tokens import InvalidTokenError, KeyRing
 
 MAX_HEADER = 4096
 ADMIN = "admin"
@@ -35,16 +34,9 @@ class State:
     settings: ApiSettings
     ring: KeyRing
     engine: Engine
+    callers: Callers
     slot: ModelSlot
-    tasks: set[asyncio.Task[None]]
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks: the account as the database knows it now, and the session."""
-
-    user: User
-    claims: Claims
+    admission: Admission
 
 
 def unauthorized(sent: bool) -> ProblemError:
@@ -53,7 +45,7 @@ def unauthorized(sent: bool) -> ProblemError:
     return ProblemError(401, "A valid access token is needed.", headers={"WWW-Authenticate": challenge})
 
 
-def get_state(request: Request) -> State:
+async def get_state(request: Request) -> State:
     state: State = request.app.state.api
     return state
 
@@ -78,20 +70,19 @@ async def require_caller(
     """The caller, whose account still exists, is enabled and has the route's scopes. Raises ProblemError 401, 403."""
     token = bearer_token(request)
     try:
-        claims = verify_access_token(state.ring, token)
-        user = await run_in_threadpool(check_session, state.engine, claims.sub, claims.sid, claims.ver)
+        caller = await state.callers.find(token)
     except (InvalidTokenError, UnauthenticatedError):
         raise unauthorized(sent=True) from None
-    request.state.user = user.id
-    missing = [scope for scope in scopes.scopes if scope not in user.scopes]
+    request.state.user = caller.user.id
+    missing = [scope for scope in scopes.scopes if scope not in caller.user.scopes]
     if missing:
         wanted = " ".join(scopes.scopes)
         challenge = f'Bearer error="insufficient_scope", scope="{wanted}"'
         raise ProblemError(403, f"The scope '{wanted}' is needed.", headers={"WWW-Authenticate": challenge})
-    return Caller(user, claims)
+    return caller
 
 
-def get_served(state: Annotated[State, Depends(get_state)]) -> Served:
+async def get_served(state: Annotated[State, Depends(get_state)]) -> Served:
     """The served model. Raises NoModelError, which becomes 503."""
     return state.slot.require()
 

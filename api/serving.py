@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
+from api.registry import RegistryError
 from mlops_core.errors import MLOpsError
 from mlops_core.explain import load_background
 from mlops_core.serve.bundle import BundleError
@@ -38,8 +39,26 @@ class Registry(Protocol):
     def champion(self, name: str, alias: str) -> int | None:
         """The version behind the alias, or None."""
 
-    def fetch(self, name: str, version: int, target: Path) -> None:
-        """Copies a version's bundle to `target`, a folder that does not exist yet."""
+    def fetch(self, name: str, version: int, target: Path) -> dict[str, Any]:
+        """Copies a version's bundle to `target`, a folder that does not exist yet; returns what is known of it."""
+
+    def versions(self, name: str) -> list[dict[str, Any]]:
+        """All versions, newest first."""
+
+    def roll_back(self, name: str, reason: str) -> int:
+        """Gives the alias back to the version that the champion replaced, and returns that one."""
+
+    def close(self) -> None:
+        """Called once, when the service ends."""
+
+
+def _reason(error: Exception) -> str:
+    """What everybody may read: what is wrong with a bundle, of other errors the kind alone."""
+    if isinstance(error, BundleError):
+        return error.problem
+    if isinstance(error, RegistryError):
+        return error.detail if error.kind == BundleError.__name__ else error.kind
+    return type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -51,7 +70,7 @@ class Served:
     version: int
     predictor: Predictor
     background: Background
-    metrics: dict[str, float]
+    facts: dict[str, Any]  # from the registry: scores, when it was registered, why it was promoted
 
 
 @dataclass
@@ -78,8 +97,8 @@ class ModelSlot:
     def load_local(self) -> bool:
         """Opens the copy that was served last, so that a restart needs no registry; False without a good one."""
         try:
-            version = int(json.loads((self.folder / POINTER).read_bytes())["version"])
-            self.current = self._open(version)
+            pointer = json.loads((self.folder / POINTER).read_bytes())
+            self.current = self._open(int(pointer["version"]), dict(pointer["facts"]))
         except (OSError, ValueError, KeyError, TypeError, BundleError) as error:
             log.info("no local model", reason=str(error).splitlines()[0] if str(error) else type(error).__name__)
             return False
@@ -95,7 +114,7 @@ class ModelSlot:
                 wanted = self.registry.champion(self.name, self.alias)
             except Exception as error:
                 self.registry_down_since = self.registry_down_since or now()
-                log.warning("registry unreachable", error=type(error).__name__, since=self.registry_down_since)
+                log.warning("registry unreachable", error=str(error), since=self.registry_down_since)
                 return False
             self.registry_down_since = None
             if wanted is None or (self.current and wanted == self.current.version):
@@ -106,45 +125,45 @@ class ModelSlot:
 
     def _take(self, version: int, now: Callable[[], float]) -> bool:
         try:
-            self._fetch(version)
-            served = self._open(version)
+            served = self._open(version, self._fetch(version))
         except Exception as error:
             self._refuse(version, error, now())
             return False
         self.current = served
         self.refused.pop(version, None)
-        self._remember(version)
+        self._remember(served)
         log.info("model swapped", model=self.name, version=version, digest=served.predictor.digest[:12])
         return True
 
     def _refuse(self, version: int, error: Exception, at: float) -> None:
         failures = self._failures[version] = self._failures.get(version, 0) + 1
         self._retry_at[version] = at + min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (failures - 1))
-        self.refused[version] = str(error) or type(error).__name__
-        shutil.rmtree(self._copy(version), ignore_errors=True)
-        log.error("model refused", model=self.name, version=version, reason=self.refused[version])
+        self.refused[version] = _reason(error)
+        if self.current is None or self.current.version != version:
+            shutil.rmtree(self._copy(version), ignore_errors=True)
+        log.error("model refused", model=self.name, version=version, reason=self.refused[version], error=str(error))
 
     def _copy(self, version: int) -> Path:
         return self.folder / str(version)
 
-    def _fetch(self, version: int) -> None:
-        if self._copy(version).is_dir():
-            return
+    def _fetch(self, version: int) -> dict[str, Any]:
         draft = self.folder / f".{version}.draft"
         shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(self._copy(version), ignore_errors=True)
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.registry.fetch(self.name, version, draft)
+        facts = self.registry.fetch(self.name, version, draft)
         draft.rename(self._copy(version))
+        return facts
 
-    def _open(self, version: int) -> Served:
+    def _open(self, version: int, facts: dict[str, Any]) -> Served:
         folder = self._copy(version)
         predictor = load_predictor(folder)
-        return Served(self.name, self.alias, version, predictor, load_background(predictor, folder), {})
+        return Served(self.name, self.alias, version, predictor, load_background(folder), facts)
 
-    def _remember(self, version: int) -> None:
+    def _remember(self, served: Served) -> None:
         draft = self.folder / f".{POINTER}.tmp"
-        draft.write_text(json.dumps({"version": version}), encoding="ascii")
+        draft.write_text(json.dumps({"version": served.version, "facts": served.facts}), encoding="utf-8")
         draft.replace(self.folder / POINTER)
         for old in self.folder.iterdir():
-            if old.is_dir() and old.name.isdigit() and int(old.name) != version:
+            if old.is_dir() and old.name.isdigit() and int(old.name) != served.version:
                 shutil.rmtree(old, ignore_errors=True)

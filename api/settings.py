@@ -4,11 +4,13 @@ import secrets
 from pathlib import Path
 from typing import Literal
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mlops_core.errors import RequestError
+from mlops_core.params import load_params
 from mlops_core.paths import state_dir
+from mlops_core.settings import parse_model, read_environment
 
 KEPT_IN = "jwt_secret"
 SECRET_BYTES = 48
@@ -33,9 +35,16 @@ class ApiSettings(BaseSettings):
     database_url: SecretStr = SecretStr("")
     model: str = ""
     allowed_hosts: list[str] = ["localhost", "127.0.0.1", "[::1]"]
+    trusted_proxies: list[str] = []
+    prediction_log_url: SecretStr = SecretStr("")
     max_body_bytes: int = 8 << 20
     max_rows: int = 10_000
     body_seconds: float = 10.0
+    workers: int = Field(default=2, ge=1, le=64)
+    waiting: int = Field(default=64, ge=0)
+    predict_seconds: float = Field(default=30.0, gt=0)
+    refresh_seconds: float = Field(default=5.0, gt=0)
+    drain_seconds: float = Field(default=1.0, ge=0)
 
     def database(self, root: Path) -> str:
         """`MLOPS_DATABASE_URL`, or locally a SQLite file of this checkout."""
@@ -43,6 +52,17 @@ class ApiSettings(BaseSettings):
         if not url and self.env == "production":
             raise MissingSettingError("MLOPS_DATABASE_URL", "point it at PostgreSQL")
         return url or f"sqlite:///{(state_dir(root) / 'accounts.db').as_posix()}"
+
+    def prediction_log(self, root: Path) -> str:
+        """`MLOPS_PREDICTION_LOG_URL`, else `MLOPS_DATABASE_URL`, else a SQLite file of its own, with its own lock."""
+        url = self.prediction_log_url.get_secret_value() or self.database_url.get_secret_value()
+        return url or f"sqlite:///{(state_dir(root) / 'predictions.db').as_posix()}"
+
+    def served_model(self, root: Path) -> tuple[str, str]:
+        """Name and alias: `MLOPS_MODEL`, else the champion of the checkout's dataset."""
+        if self.model:
+            return parse_model(self.model)
+        return load_params(root=root).dataset, "champion"
 
     def secret(self, root: Path) -> str:
         """`MLOPS_JWT_SECRET`, or locally a random one that is kept with mode 0600."""
@@ -68,4 +88,5 @@ def _kept_secret(path: Path) -> str:
 
 
 def load_api_settings() -> ApiSettings:
-    return ApiSettings()
+    """Raises SettingsError."""
+    return read_environment(ApiSettings)

@@ -83,6 +83,28 @@ def models() -> None:
     print(describe_models())
 
 
+Reason = Annotated[str, typer.Option(help="Why; it is recorded with the version.", metavar="TEXT")]
+Model = Annotated[str, typer.Option(help="Of params.yaml's dataset if left out.", metavar="NAME")]
+
+
+@app.command()
+def promote(
+    version: Annotated[int, typer.Argument(metavar="VERSION", min=1)], reason: Reason, model: Model = ""
+) -> None:
+    """Make a version the champion, after trying its bundle."""
+    from mlops_core.pipeline.summary import promote_version
+
+    print(promote_version(model, version, reason))
+
+
+@app.command()
+def rollback(reason: Reason, model: Model = "") -> None:
+    """Go back to the champion before; no later run promotes the one that is left by itself."""
+    from mlops_core.pipeline.summary import roll_back_champion
+
+    print(roll_back_champion(model, reason))
+
+
 @app.command()
 def verify() -> None:
     """Re-hash outputs, cache and bundles, and name what differs."""

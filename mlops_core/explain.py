@@ -1,6 +1,6 @@
 """Explanations of served answers: what each column of the table contributed, relative to the bundle's background."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,9 @@ from mlops_core.features import Floats
 from mlops_core.serve.predictor import Doubles, Predictor
 from mlops_core.shapley import Answer, Background, contributions, prepare
 
-__all__ = ["Background", "Explanation", "build_background", "explain", "load_background"]
+__all__ = ["Background", "Explanation", "build_background", "explain", "load_background", "save_background"]
+
+FILE = "explainer.npz"
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,15 @@ def build_background(predictor: Predictor, rows: Floats) -> Background:
     return prepare(_answer(predictor), rows, np.array([position for _, position in predictor.schema.inputs]))
 
 
-def load_background(predictor: Predictor, folder: Path) -> Background:
-    """The same, relative to the rows in a verified bundle."""
-    return build_background(predictor, np.load(folder / "background.npy", allow_pickle=False))
+def save_background(background: Background, folder: Path) -> None:
+    """Keeps what was prepared in a bundle, so that a server that starts need not prepare it again."""
+    np.savez(folder / FILE, allow_pickle=False, **asdict(background))
+
+
+def load_background(folder: Path) -> Background:
+    """What a verified bundle holds."""
+    with np.load(folder / FILE, allow_pickle=False) as arrays:
+        return Background(**arrays)
 
 
 def explain(predictor: Predictor, background: Background, matrix: Floats) -> Explanation:

@@ -1,13 +1,18 @@
 """What the machine decides (`MLOPS_*` in the environment); never part of a run's record."""
 
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as PydanticSettingsError
 
 from mlops_core.errors import RequestError
 from mlops_core.paths import state_dir
+
+T = TypeVar("T", bound=BaseSettings)
+MODEL = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)@([A-Za-z0-9][A-Za-z0-9._-]*)")
 
 
 class Settings(BaseSettings):
@@ -36,10 +41,31 @@ class SettingsError(RequestError):
         super().__init__(f"{variable}: {problem}")
 
 
-def load_settings() -> Settings:
-    """Raises SettingsError."""
+class ModelNameError(RequestError):
+    def __init__(self, text: str) -> None:
+        self.text = text
+        super().__init__(f"'{text}' names no model: write NAME@ALIAS, for example flights@champion")
+
+
+def parse_model(text: str) -> tuple[str, str]:
+    """Name and alias of `NAME@ALIAS`. Raises ModelNameError."""
+    found = MODEL.fullmatch(text)
+    if not found:
+        raise ModelNameError(text)
+    return found[1], found[2]
+
+
+def read_environment(kind: type[T]) -> T:
+    """Settings of a kind. Raises SettingsError for the first variable that cannot be understood."""
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise SettingsError(f"MLOPS_{str(first['loc'][0]).upper()}", first["msg"]) from None
+    except PydanticSettingsError as error:  # a list that is not JSON
+        raise SettingsError("MLOPS_…", str(error)) from None
+
+
+def load_settings() -> Settings:
+    """Raises SettingsError."""
+    return read_environment(Settings)

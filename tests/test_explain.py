@@ -18,7 +18,7 @@ def explained(bundles):
     found = {}
     for task in TASKS:
         predictor = load_predictor(bundles[task])
-        background = load_background(predictor, bundles[task])
+        background = load_background(bundles[task])
         matrix = encode_table(predictor.schema, make_table(task, rows=12, seed=5))
         found[task] = predictor, background, matrix, explain(predictor, background, matrix)
     return found

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from api.dependencies import StateDep
@@ -17,15 +17,16 @@ async def livez() -> dict[str, str]:
 
 
 @router.get("/readyz")
-async def readyz(state: StateDep) -> Response:
+async def readyz(request: Request, state: StateDep) -> Response:
     """200 with a verified model, 503 before; what was refused and since when the registry is away stands here too."""
-    slot = state.slot
+    slot, draining = state.slot, request.app.state.draining
+    ready = slot.current is not None and not draining
     body: dict[str, Any] = {
-        "status": "ready" if slot.current else "no model",
+        "status": "ending" if draining else "ready" if ready else "no model",
         "model": {"name": slot.name, "version": slot.current.version if slot.current else None},
         "degraded": bool(slot.refused) or slot.registry_down_since is not None,
         "refused": {str(version): reason for version, reason in slot.refused.items()},
         "registry_down_since": slot.registry_down_since,
     }
-    headers = {"Cache-Control": "no-store"} | ({} if slot.current else {"Retry-After": "5"})
-    return Response(to_json(body), 200 if slot.current else 503, headers, "application/json")
+    headers = {"Cache-Control": "no-store"} | ({} if ready else {"Retry-After": "5"})
+    return Response(to_json(body), 200 if ready else 503, headers, "application/json")

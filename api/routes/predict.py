@@ -9,7 +9,8 @@ from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from api.bodies import columns_of_frame, parse_json, read_instances, refuse, to_columns
-from api.dependencies import Caller, ServedDep, StateDep, require_caller
+from api.callers import Caller
+from api.dependencies import ServedDep, StateDep, require_caller
 from api.problems import ProblemError
 from api.serving import Served
 from mlops_core.explain import explain
@@ -125,7 +126,7 @@ async def read_model(_caller: PredictCaller, served: ServedDep) -> dict[str, Any
         "classes": schema.classes,
         "threshold": constants.threshold,
         "coverage": constants.coverage,
-        "metrics": served.metrics,
+        "metrics": served.facts.get("metrics", {}),
         "importance": constants.importance or {},
         "example": {column["name"]: column["example"] for column in columns if column["example"] is not None},
     }

@@ -1,7 +1,5 @@
 """From a sealed bundle on disk to a version in the registry and, if it is better, the champion."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 
@@ -10,17 +8,10 @@ from mlops_core.evaluation import metric_of, score
 from mlops_core.params import Params
 from mlops_core.paths import Paths
 from mlops_core.pipeline.verify import Finding, file_md5
+from mlops_core.registry.champions import DIGEST, REASON, WITHDRAWN, find_tag, get_champion, locate_bundle, promote
 from mlops_core.registry.runs import DataRecord, RunRecord, git_commit
 from mlops_core.registry.store import Store, open_store
-from mlops_core.registry.versions import (
-    Decision,
-    Registration,
-    fetch_bundle,
-    find_version,
-    get_champion,
-    promote,
-    register,
-)
+from mlops_core.registry.versions import Decision, Registration, find_version, register
 from mlops_core.reports import read_metrics
 from mlops_core.serve.bundle import BundleError
 from mlops_core.serve.predictor import load_predictor
@@ -34,11 +25,14 @@ def data_record(paths: Paths, split: str, table: pd.DataFrame, target: str, cont
     return DataRecord(f"{paths.dataset}-{split}", paths.relative(path), file_md5(path), table.head(50), target, context)
 
 
-def test_loss(bundle: Path, paths: Paths) -> float:
-    """A bundle's loss on the test rows; infinite when it cannot answer them, as after a change of columns."""
+def test_loss(store: Store, paths: Paths, version: int) -> float:
+    """A version's loss on the test rows; infinite when it cannot answer them, as after a change of columns."""
     from mlops_core.preprocess import columns_of, encode_target, read_schema, read_split
 
-    predictor = load_predictor(bundle, threads=0)
+    try:
+        predictor = load_predictor(locate_bundle(store, paths.dataset, version), threads=0)
+    except BundleError:
+        return float("inf")
     table = read_split(paths.processed, "test")
     answer, problems = predictor.predict_columns(
         columns_of(table, [column.name for column in predictor.schema.columns]), len(table)
@@ -58,9 +52,12 @@ def decide(store: Store, paths: Paths, version: int) -> Decision:
         return Decision(version, version, True, reason)
     current = int(champion.version)
     if current == version:
-        return Decision(version, version, False, champion.tags.get("promotion_reason", "unchanged"))
+        return Decision(version, version, False, champion.tags.get(REASON, "unchanged"))
+    withdrawn = find_tag(store, paths.dataset, version, WITHDRAWN)
+    if withdrawn:
+        return Decision(version, current, False, f"version {version} was withdrawn: {withdrawn}")
     metric = metric_of(load_dataset(paths.dataset, paths.root).task).replace("_", " ")
-    ours, theirs = (test_loss(fetch_bundle(store, paths.dataset, item), paths) for item in (version, current))
+    ours, theirs = (test_loss(store, paths, item) for item in (version, current))
     comparison = f"test {metric} {ours:.5f}, version {current} has {theirs:.5f}"
     if not ours < theirs:
         return Decision(version, current, False, f"version {version} is not better: {comparison}")
@@ -111,10 +108,10 @@ def check_champion(paths: Paths) -> list[Finding]:
         return []
     name = f"{paths.dataset} version {champion.version}"
     try:
-        folder = fetch_bundle(store, paths.dataset, int(champion.version))
+        folder = locate_bundle(store, paths.dataset, int(champion.version))
         digest = load_predictor(folder).digest
     except BundleError as error:
         return [Finding(name, error.problem, "mlops run --force")]
-    if digest != champion.tags.get("bundle_sha256"):
+    if digest != champion.tags.get(DIGEST):
         return [Finding(name, "is not the bundle that was registered", "mlops run --force")]
     return []

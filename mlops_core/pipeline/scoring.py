@@ -8,18 +8,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mlops_core.errors import RequestError
 from mlops_core.params import load_params
 from mlops_core.paths import find_root
 from mlops_core.serve.batch import ScoreError, count_rows, score_file
 from mlops_core.serve.predictor import load_predictor
-from mlops_core.settings import load_settings
-
-
-class ModelNameError(RequestError):
-    def __init__(self, text: str) -> None:
-        self.text = text
-        super().__init__(f"'{text}' names no model: write NAME@ALIAS, for example flights@champion")
+from mlops_core.settings import load_settings, parse_model
 
 
 def score_table(source: Path, target: Path, model: str) -> str:
@@ -27,15 +20,13 @@ def score_table(source: Path, target: Path, model: str) -> str:
     if not source.is_file():
         raise ScoreError(source, "there is no such file")
     root = find_root()
-    name, at, alias = (model or f"{load_params(root=root).dataset}@champion").partition("@")
-    if not (name and at and alias):
-        raise ModelNameError(model)
+    name, alias = parse_model(model or f"{load_params(root=root).dataset}@champion")
+    from mlops_core.registry.champions import locate_bundle, require_champion
     from mlops_core.registry.store import open_store
-    from mlops_core.registry.versions import fetch_bundle, require_version
 
     store = open_store(root, load_settings())
-    version = int(require_version(store, name, alias).version)
-    predictor = load_predictor(fetch_bundle(store, name, version), threads=0)
+    version = int(require_champion(store, name, alias).version)
+    predictor = load_predictor(locate_bundle(store, name, version), threads=0)
     started = time.perf_counter()
     with tqdm(total=_rows(source), unit=" rows", unit_scale=True, disable=not sys.stderr.isatty()) as bar:
         done = score_file(predictor, source, target, _ticker(bar))

@@ -7,6 +7,7 @@ from mlops_core.params import Params, load_params
 from mlops_core.paths import Paths, find_root
 from mlops_core.pipeline.verify import Finding, verify_files
 from mlops_core.reports import read_metrics
+from mlops_core.serve.predictor import load_predictor
 from mlops_core.settings import load_settings
 
 
@@ -44,8 +45,8 @@ def summarise(paths: Paths, params: Params, champion: int, reason: str) -> str:
 
 def describe_models() -> str:
     """One line per version of every registered model, newest first."""
+    from mlops_core.registry.champions import REASON, get_champion, list_models, list_versions
     from mlops_core.registry.store import open_store
-    from mlops_core.registry.versions import get_champion, list_models, list_versions
 
     store = open_store(find_root(), load_settings())
     lines = []
@@ -55,9 +56,31 @@ def describe_models() -> str:
             mark = "champion" if champion and champion.version == version.version else ""
             made = datetime.fromtimestamp(version.creation_timestamp / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
             loss = version.tags.get("test_loss", "")
-            reason = version.tags.get("promotion_reason", "")
+            reason = version.tags.get(REASON, "")
             lines.append(f"{name:<16} {version.version:>4}  {made}  {loss:<22} {mark:<9} {reason}".rstrip())
     return "\n".join(lines) or "No model is registered yet. Train one with: mlops run"
+
+
+def promote_version(model: str, version: int, reason: str) -> str:
+    """Moves the champion alias by hand. Raises ModelNotFoundError, or BundleError for one that cannot be served."""
+    from mlops_core.registry.champions import locate_bundle, promote
+    from mlops_core.registry.store import open_store
+
+    root = find_root()
+    name, store = model or load_params(root=root).dataset, open_store(root, load_settings())
+    load_predictor(locate_bundle(store, name, version))
+    promote(store, name, version, reason)
+    return f"Champion: {name} version {version} ({reason})"
+
+
+def roll_back_champion(model: str, reason: str) -> str:
+    """Gives the alias back. Raises ModelNotFoundError, NothingBeforeError."""
+    from mlops_core.registry.champions import roll_back
+    from mlops_core.registry.store import open_store
+
+    root = find_root()
+    name, store = model or load_params(root=root).dataset, open_store(root, load_settings())
+    return f"Champion: {name} version {roll_back(store, name, reason)}"
 
 
 def verify_all() -> list[Finding]:

@@ -1,6 +1,7 @@
 """The MLflow store: opened by address, made exactly once, its errors translated."""
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,14 +17,16 @@ from mlops_core.errors import MLOpsError
 from mlops_core.paths import state_dir
 from mlops_core.settings import Settings
 
+CREDENTIALS = re.compile(r"//[^/@\s]*@")
+
 
 class StoreError(MLOpsError):
     """The store does not answer."""
 
     def __init__(self, uri: str, problem: str) -> None:
-        self.uri, self.problem = uri, problem
+        self.uri, self.problem = CREDENTIALS.sub("//…@", uri), CREDENTIALS.sub("//…@", problem)
         super().__init__(
-            f"The MLflow store at {uri} does not answer: {problem}. Is the server up, is the file readable?"
+            f"The MLflow store at {self.uri} does not answer: {self.problem}. Is the server up, is the file readable?"
         )
 
 

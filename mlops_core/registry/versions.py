@@ -1,4 +1,4 @@
-"""Registered versions and the champion alias: one version per pipeline run, promoted only when it is better."""
+"""Registers versions: exactly one per pipeline run, however often a run is repeated."""
 
 from collections.abc import Mapping
 from contextlib import redirect_stderr
@@ -10,33 +10,21 @@ from typing import Any
 import mlflow
 import pandas as pd
 from mlflow.entities.model_registry import ModelVersion
-from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec
 from mlflow.types import Schema as MlflowSchema
 
 from mlops_core.database import store_lock
-from mlops_core.errors import MLOpsError
 from mlops_core.features import Schema
 from mlops_core.paths import state_dir
+from mlops_core.registry.champions import DIGEST
 from mlops_core.registry.runs import DataRecord, RunRecord, locked_requirements, log_run
 from mlops_core.registry.store import Store, translated
 from mlops_core.serve.bundle import verify_bundle
 from mlops_core.serve.predictor import read_schema_json
 
-CHAMPION = "champion"
 RUN_TAG = "pipeline_run_id"
 MLFLOW_TYPES = {"number": "double", "integer": "double", "datetime": "datetime", "boolean": "boolean"}
-
-
-class ModelNotFoundError(MLOpsError):
-    """Nothing is registered under this name, or the alias points nowhere."""
-
-    def __init__(self, name: str, alias: str) -> None:
-        self.name, self.alias = name, alias
-        super().__init__(
-            f"No version of model '{name}' has the alias '{alias}'. Train one with: mlops run --dataset {name}"
-        )
 
 
 @dataclass(frozen=True)
@@ -59,55 +47,11 @@ class Registration:
     tags: Mapping[str, str]
 
 
-def get_version(store: Store, name: str, alias: str) -> ModelVersion | None:
-    """The version behind an alias, or None."""
-    try:
-        with translated(store.uri):
-            return store.client.get_model_version_by_alias(name, alias)
-    except MlflowException as error:
-        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            return None
-        raise
-
-
-def get_champion(store: Store, name: str) -> ModelVersion | None:
-    return get_version(store, name, CHAMPION)
-
-
-def require_version(store: Store, name: str, alias: str = CHAMPION) -> ModelVersion:
-    """The same; raises ModelNotFoundError."""
-    version = get_version(store, name, alias)
-    if version is None:
-        raise ModelNotFoundError(name, alias)
-    return version
-
-
-def list_models(store: Store) -> list[str]:
-    """Names of all registered models."""
-    with translated(store.uri):
-        return sorted(model.name for model in store.client.search_registered_models())
-
-
 def find_version(store: Store, name: str, pipeline_run_id: str) -> ModelVersion | None:
     """The version that this pipeline run registered, or None."""
     with translated(store.uri):
         versions = store.client.search_model_versions(f"name = '{name}' and tags.{RUN_TAG} = '{pipeline_run_id}'")
     return versions[0] if versions else None
-
-
-def list_versions(store: Store, name: str) -> list[ModelVersion]:
-    """Newest first."""
-    with translated(store.uri):
-        versions = store.client.search_model_versions(f"name = '{name}'")
-    return sorted(versions, key=lambda version: -int(version.version))
-
-
-def fetch_bundle(store: Store, name: str, version: int) -> Path:
-    """The verified bundle of a version, on this machine. Raises BundleError."""
-    with translated(store.uri):
-        folder = Path(mlflow.artifacts.download_artifacts(f"models:/{name}/{version}")) / "artifacts" / "bundle"
-    verify_bundle(folder)
-    return folder
 
 
 def signature_of(schema: Schema) -> ModelSignature:
@@ -137,7 +81,7 @@ def register(store: Store, experiment: str, item: Registration, record: RunRecor
             return int(known.version)
         run_id = log_run(store, experiment, record, data)
         schema = read_schema_json(item.bundle)
-        tags = {RUN_TAG: item.pipeline_run_id, "bundle_sha256": digest, **item.tags}
+        tags = {RUN_TAG: item.pipeline_run_id, DIGEST: digest, **item.tags}
         with translated(store.uri), mlflow.start_run(run_id=run_id):
             info = mlflow.pyfunc.log_model(
                 name="model",
@@ -151,10 +95,3 @@ def register(store: Store, experiment: str, item: Registration, record: RunRecor
             with redirect_stderr(StringIO()):  # it announces the version there, whatever the log level
                 version = mlflow.register_model(info.model_uri, item.name, tags=tags)
     return int(version.version)
-
-
-def promote(store: Store, name: str, version: int, reason: str) -> None:
-    """Moves the champion alias and records why on the version."""
-    with translated(store.uri):
-        store.client.set_model_version_tag(name, str(version), "promotion_reason", reason)
-        store.client.set_registered_model_alias(name, CHAMPION, str(version))

@@ -8,9 +8,9 @@ from typing import Any
 
 from mlops_core.errors import MLOpsError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
-FILES = ("model.onnx", "schema.json", "constants.json", "background.npy", "golden.json")
+FILES = ("model.onnx", "schema.json", "constants.json", "explainer.npz", "golden.json")
 
 
 class BundleError(MLOpsError):

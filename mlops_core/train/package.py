@@ -1,4 +1,4 @@
-"""Writes the bundle: graph, schema, constants, background and golden rows, sealed by a manifest."""
+"""Writes the bundle: graph, schema, constants, prepared explanations and golden rows, sealed by a manifest."""
 
 import shutil
 from collections.abc import Callable, Mapping
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_core.evaluation import score
+from mlops_core.explain import build_background, save_background
 from mlops_core.features import Floats, Schema, encode, is_missing
 from mlops_core.preprocess import columns_of
 from mlops_core.serve.bundle import Constants, constants_to_json, dump_json, write_manifest
@@ -60,7 +61,7 @@ def write_bundle(
 ) -> str:
     """Writes the bundle in one step and returns its digest; an interrupted write leaves no half bundle.
 
-    `rows` are table rows that golden and background rows are drawn from.
+    `rows` are table rows that golden rows and those behind explanations are drawn from.
     """
     draft = folder.with_name(folder.name + ".draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -74,7 +75,7 @@ def write_bundle(
     (draft / "model.onnx").write_bytes(graph)
     (draft / "schema.json").write_bytes(dump_json(schema.to_dict()))
     (draft / "constants.json").write_bytes(constants_to_json(constants))
-    np.save(draft / "background.npy", matrix, allow_pickle=False)
+    save_background(build_background(predictor, matrix), draft)
     (draft / "golden.json").write_bytes(dump_json({"rows": count, "columns": golden, "answers": answers.tolist()}))
     digest = write_manifest(draft)
     shutil.rmtree(folder, ignore_errors=True)

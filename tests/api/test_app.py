@@ -37,9 +37,20 @@ class Folder:
             raise ConnectionError("registry")
         return self.alias
 
-    def fetch(self, _name: str, version: int, target: Path) -> None:
+    def fetch(self, _name: str, version: int, target: Path) -> dict[str, Any]:
         self.fetched.append(version)
         shutil.copytree(self.bundles[version], target)
+        return {"metrics": {"log_loss": version / 10}}
+
+    def versions(self, _name: str) -> list[dict[str, Any]]:
+        return [{"version": version} for version in sorted(self.bundles, reverse=True)]
+
+    def roll_back(self, _name: str, _reason: str) -> int:
+        self.alias = 1
+        return 1
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass

@@ -1,0 +1,110 @@
+"""The commands of the service, beside those of the series: what the console script `mlops` starts."""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mlops_core.cli import app, main
+from mlops_core.errors import RequestError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+__all__ = ["main"]
+
+PASSWORD_BYTES = 18
+
+
+class PasswordsDifferError(RequestError):
+    def __init__(self) -> None:
+        super().__init__("The two passwords differ. Try again.")
+
+
+users = typer.Typer(help="The accounts of the API.", no_args_is_help=True)
+app.add_typer(users, name="users")
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen on.", metavar="H")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535, metavar="P")] = 8000,
+) -> None:
+    """Serve the champion over HTTP until Ctrl-C or SIGTERM."""
+    from api.server import serve as start
+    from mlops_core.paths import find_root
+
+    start(find_root(), host, port)
+
+
+@contextmanager
+def _accounts() -> "Iterator[Engine]":
+    from api.migrations import migrate
+    from api.settings import load_api_settings
+    from mlops_core.database import open_engine
+    from mlops_core.paths import find_root, state_dir
+
+    root = find_root()
+    url = load_api_settings().database(root)
+    migrate(url, state_dir(root))
+    engine = open_engine(url)
+    try:
+        yield engine
+    finally:
+        engine.dispose()
+
+
+@users.command("add")
+def add_user(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    scopes: Annotated[str, typer.Option(help="Of predict, monitor and admin, with commas.", metavar="SCOPES")],
+    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from a pipe.")] = False,
+) -> None:
+    """Create an account; its password is asked for, read from standard input, or made and printed once."""
+    from api.accounts import create_user
+
+    given = _password(password_stdin)
+    made = "" if given or password_stdin else secrets.token_urlsafe(PASSWORD_BYTES)
+    wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
+    with _accounts() as engine:
+        user = asyncio.run(create_user(engine, name, given or made, wanted))
+    print(f"Added {user.name} ({', '.join(user.scopes)})" + (f" with the password {made}" if made else ""))
+
+
+def _password(from_pipe: bool) -> str:
+    """What was typed or sent; nothing where one is to be made."""
+    if from_pipe:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        return ""
+    password: str = typer.prompt("Password (empty: make one)", default="", show_default=False, hide_input=True)
+    if password and password != typer.prompt("Again", default="", show_default=False, hide_input=True):
+        raise PasswordsDifferError
+    return password
+
+
+@users.command("list")
+def show_users() -> None:
+    """List the accounts."""
+    from api.accounts import MAX_PAGE, list_users
+
+    with _accounts() as engine:
+        page = list_users(engine)
+        while page:
+            for user in page:
+                print(f"{user.name:<24} {' '.join(user.scopes):<24} {'' if user.enabled else 'disabled'}".rstrip())
+            page = list_users(engine, after=page[-1].name) if len(page) == MAX_PAGE else []
+
+
+@users.command("disable")
+def disable_user(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
+    """Disable an account; its sessions end at once."""
+    from api.accounts import require_user_named, set_enabled
+
+    with _accounts() as engine:
+        set_enabled(engine, require_user_named(engine, name).id, False)
+    print(f"Disabled {name}")

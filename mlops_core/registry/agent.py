@@ -1,0 +1,67 @@
+"""The registry for a process that must stay small and never wait: JSON lines in, JSON lines out, until the input ends.
+
+MLflow costs 100 MB and a second of imports, and may hang on a network; whoever asks can end this process instead.
+`{"do": "champion", "with": {"name": …, "alias": …}}` gets `{"done": 3}` or `{"failed": "ClassName", "detail": "…"}`.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+
+from mlops_core.registry import champions
+from mlops_core.registry.store import Store, open_store
+from mlops_core.settings import load_settings
+
+
+def _champion(store: Store, name: str, alias: str) -> int | None:
+    found = champions.get_version(store, name, alias)
+    return int(found.version) if found else None
+
+
+def _fetch(store: Store, name: str, version: int, target: str) -> dict[str, Any]:
+    return champions.fetch_bundle(store, name, version, Path(target))
+
+
+def _versions(store: Store, name: str) -> list[dict[str, Any]]:
+    return [champions.describe_version(store, version) for version in champions.list_versions(store, name)]
+
+
+OPERATIONS: dict[str, Callable[..., Any]] = {
+    "champion": _champion,
+    "fetch": _fetch,
+    "versions": _versions,
+    "roll_back": champions.roll_back,
+}
+
+
+def answer(line: str, store: Callable[[], Store]) -> dict[str, Any]:
+    """The reply to one line; whatever goes wrong is part of it."""
+    try:
+        request = json.loads(line)
+        return {"done": OPERATIONS[request["do"]](store(), **request["with"])}
+    except Exception as error:
+        return {"failed": type(error).__name__, "detail": str(error)}
+
+
+def main(root: Path) -> None:
+    """Serves standard input. Anything else that prints must not disturb the replies."""
+    replies, sys.stdout = sys.stdout, sys.stderr
+    opened: list[Store] = []
+
+    def store() -> Store:
+        if not opened:
+            opened.append(open_store(root, load_settings()))
+        return opened[0]
+
+    for line in sys.stdin:
+        print(json.dumps(answer(line, store)), file=replies, flush=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
