@@ -21,14 +21,14 @@ def busy(detail: str) -> ProblemError:
 class Admission:
     """At most `workers` predictions at work beside the event loop, and `waiting` behind them.
 
-    A prediction that hangs keeps its thread, since Python cannot end one; its place is given up after `seconds`, and
-    a fresh set of threads takes over when all are lost that way.
+    A prediction that hangs keeps its thread, since Python cannot end one: it is given up after `seconds`, and a fresh
+    set of threads takes over, so that whoever has a turn has a thread.
     """
 
     def __init__(self, workers: int, waiting: int, seconds: float) -> None:
         self.workers, self.waiting, self.seconds = workers, waiting, seconds
         self.admitted = 0
-        self._lost = 0
+        self.hanging = 0
         self._pool = self._new_pool()
         self._slots = asyncio.Semaphore(workers)
 
@@ -51,28 +51,59 @@ class Admission:
 
         Raises ProblemError 503 when the turn or the result takes too long.
         """
+        await self._take_turn(request)
+        work = asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
         try:
-            async with asyncio.timeout(self.seconds):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise busy("This prediction waited too long for its turn. Try again.") from None
-        try:
-            if await request.is_disconnected():
-                raise busy("The client has gone.")
-            work = asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
             async with asyncio.timeout(self.seconds):
                 return await asyncio.shield(work)
         except TimeoutError:
-            self._lose()
+            if work.done():
+                return work.result()  # in the last moment, or the timeout is the function's own
             raise busy("This prediction took too long.") from None
         finally:
+            if not work.done():  # too late, or the server ends
+                self._abandon(work)
             self._slots.release()
 
-    def _lose(self) -> None:
-        self._lost += 1
-        if self._lost >= self.workers:
-            self._pool.shutdown(wait=False)
-            self._pool, self._lost = self._new_pool(), 0
+    async def _take_turn(self, request: Request) -> None:
+        """Waits for a slot, as long as the client does: one that left must not hold a place against those who wait."""
+        if self._slots.locked():
+            await self._wait_or_leave(request)
+        else:
+            await self._slots.acquire()
+        if await request.is_disconnected():
+            self._slots.release()
+            raise busy("The client has gone.")
+
+    async def _wait_or_leave(self, request: Request) -> None:
+        turn, left = asyncio.create_task(self._slots.acquire()), asyncio.create_task(_gone(request))
+        try:
+            await asyncio.wait((turn, left), timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED)
+            if not turn.done():
+                raise busy("The client has gone." if left.done() else "This prediction waited too long for its turn.")
+        except asyncio.CancelledError:
+            if turn.done():
+                self._slots.release()
+            raise
+        finally:
+            turn.cancel()
+            left.cancel()
+
+    def _abandon(self, work: "asyncio.Future[Any]") -> None:
+        def ended(late: "asyncio.Future[Any]") -> None:
+            self.hanging -= 1
+            if not late.cancelled():
+                late.exception()  # nobody is left to hear of it
+
+        self.hanging += 1
+        work.add_done_callback(ended)
+        self._pool.shutdown(wait=False)
+        self._pool = self._new_pool()
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -7,19 +7,25 @@ from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 from starlette.types import Scope
 
 from api import accounts, passwords, sessions
 from api.admission import Admission
 from api.callers import Callers
 from api.dependencies import State
+from api.metrics import Metrics
 from api.middleware import BodyLimit, HostCheck, LastResort, RequestContext
 from api.migrations import migrate
+from api.openapi import TITLE, Documents
+from api.outcomes import LogUnavailableError
+from api.prediction_log import LogFullError, PredictionLog
 from api.problems import install_handlers
 from api.records import AccountsUnavailableError
-from api.routes import admin, auth, health, predict
+from api.routes import admin, auth, docs, health, models, outcomes, predict
 from api.serving import ModelSlot, NoModelError
 from api.settings import ApiSettings
+from api.spool import Spool
 from api.throttle import ThrottledError
 from api.tokens import build_key_ring
 from mlops_core.database import open_engine
@@ -44,6 +50,8 @@ STATUSES = {
     ThrottledError: (429, ""),
     AccountsUnavailableError: (503, ""),
     NoModelError: (503, ""),
+    LogFullError: (503, ""),
+    LogUnavailableError: (503, ""),
 }
 
 
@@ -58,14 +66,26 @@ def create_app(settings: ApiSettings, root: Path, slot: ModelSlot) -> FastAPI:
     ring = build_key_ring(settings.secret(root), settings.jwt_previous_secret.get_secret_value())
     url = settings.database(root)
     migrate(url, state_dir(root))
+    log_url = settings.prediction_log(root)
+    if log_url != url:
+        migrate(log_url, state_dir(root))
+    metrics = Metrics()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         engine = open_engine(url)
+        log_engine = open_engine(
+            log_url
+        )  # of its own even for one database: a busy log must not use up the accounts' pool
+        log = PredictionLog(log_engine, Spool(state_dir(root) / "spool"))
         callers = Callers(ring, engine)
         admission = Admission(settings.workers, settings.waiting, settings.predict_seconds)
-        app.state.api = State(settings, ring, engine, callers, slot, admission)
+        limits = settings.max_rows, predict.MAX_EXPLAINED, outcomes.MAX_OUTCOMES
+        documents = Documents(routes_of(app), limits)
+        app.state.api = State(settings, ring, engine, callers, slot, admission, log, metrics, documents)
+        metrics.watch(app.state.api)
         await asyncio.to_thread(slot.load_local)
+        await asyncio.to_thread(log.start)
         watcher = asyncio.create_task(_watch(slot, settings.refresh_seconds))
         try:
             yield
@@ -74,21 +94,31 @@ def create_app(settings: ApiSettings, root: Path, slot: ModelSlot) -> FastAPI:
             with contextlib.suppress(asyncio.CancelledError):
                 await watcher
             admission.close()
+            await asyncio.to_thread(log.close)
             slot.registry.close()
             callers.close()
+            log_engine.dispose()
             engine.dispose()
 
-    app = FastAPI(title="mlops", lifespan=lifespan, redirect_slashes=False, docs_url=None, redoc_url=None)
+    app = FastAPI(title=TITLE, lifespan=lifespan, redirect_slashes=False, openapi_url=None)
     app.state.draining = False
-    for module in (health, auth, admin, predict):
+    for module in (health, auth, admin, predict, outcomes, models):
         app.include_router(module.router)
-    install_handlers(app, STATUSES)
+    if settings.show_docs:
+        app.include_router(docs.router)
+    install_handlers(app, STATUSES, routes_of(app))
     # The last one added is the outermost.
     app.add_middleware(BodyLimit, limit=partial(_body_limit, settings), seconds=settings.body_seconds)
     app.add_middleware(HostCheck, allowed=settings.allowed_hosts)
     app.add_middleware(LastResort)
-    app.add_middleware(RequestContext)
+    app.add_middleware(RequestContext, observe=metrics.observe)
     return app
+
+
+def routes_of(app: FastAPI) -> set[tuple[str, str]]:
+    """Method and path of everything that is answered."""
+    found = iter_route_contexts(app.routes)
+    return {(method, route.path) for route in found if route.path for method in route.methods or ()}
 
 
 def _body_limit(settings: ApiSettings, scope: Scope) -> int:

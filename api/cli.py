@@ -25,6 +25,11 @@ class PasswordsDifferError(RequestError):
         super().__init__("The two passwords differ. Try again.")
 
 
+class NoScopesError(RequestError):
+    def __init__(self) -> None:
+        super().__init__("An account without scopes can do nothing: give it some with --scopes predict,monitor,admin.")
+
+
 users = typer.Typer(help="The accounts of the API.", no_args_is_help=True)
 app.add_typer(users, name="users")
 
@@ -67,9 +72,11 @@ def add_user(
     """Create an account; its password is asked for, read from standard input, or made and printed once."""
     from api.accounts import create_user
 
+    wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
+    if not wanted:
+        raise NoScopesError
     given = _password(password_stdin)
     made = "" if given or password_stdin else secrets.token_urlsafe(PASSWORD_BYTES)
-    wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
     with _accounts() as engine:
         user = asyncio.run(create_user(engine, name, given or made, wanted))
     print(f"Added {user.name} ({', '.join(user.scopes)})" + (f" with the password {made}" if made else ""))
@@ -106,5 +113,5 @@ def disable_user(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     from api.accounts import require_user_named, set_enabled
 
     with _accounts() as engine:
-        set_enabled(engine, require_user_named(engine, name).id, False)
-    print(f"Disabled {name}")
+        user = set_enabled(engine, require_user_named(engine, name).id, False)
+    print(f"Disabled {user.name}")

@@ -1,30 +1,32 @@
 """What routes ask for by type: the caller, the database, the served model."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request, Security
-from fastapi.security import OAuth2PasswordBearer, SecurityScopes
+from fastapi.security import SecurityScopes
+from pydantic import BaseModel, ValidationError
 from sqlalchemy import Engine
 
 from api.admission import Admission
+from api.bodies import parse_json
 from api.callers import Caller, Callers
-from api.problems import ProblemError
+from api.metrics import Metrics
+from api.openapi import Documents
+from api.prediction_log import PredictionLog
+from api.problems import FieldError, ProblemError, pointer_of
 from api.serving import ModelSlot, Served
 from api.sessions import UnauthenticatedError
 from api.settings import ApiSettings
 from api.tokens import InvalidTokenError, KeyRing
 
+B = TypeVar("B", bound=BaseModel)
+
 MAX_HEADER = 4096
 ADMIN = "admin"
-
-# Shows the Authorize button; the checks below are our own, so that every bad token gets the same answer.
-scheme = OAuth2PasswordBearer(
-    "/auth/token",
-    scopes={"predict": "ask for predictions", "monitor": "read metrics", ADMIN: "manage accounts and models"},
-    auto_error=False,
-    refreshUrl="/auth/token",
-)
+JSON = "application/json"
+UTF8 = ("", "charset=utf-8", 'charset="utf-8"')
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,9 @@ class State:
     callers: Callers
     slot: ModelSlot
     admission: Admission
+    log: PredictionLog
+    metrics: Metrics
+    documents: Documents
 
 
 def unauthorized(sent: bool) -> ProblemError:
@@ -65,7 +70,6 @@ async def require_caller(
     request: Request,
     scopes: SecurityScopes,
     state: Annotated[State, Depends(get_state)],
-    _documented: Annotated[str | None, Depends(scheme)],
 ) -> Caller:
     """The caller, whose account still exists, is enabled and has the route's scopes. Raises ProblemError 401, 403."""
     token = bearer_token(request)
@@ -80,6 +84,22 @@ async def require_caller(
         challenge = f'Bearer error="insufficient_scope", scope="{wanted}"'
         raise ProblemError(403, f"The scope '{wanted}' is needed.", headers={"WWW-Authenticate": challenge})
     return caller
+
+
+def json_body(model: type[B]) -> Callable[[Request], Awaitable[B]]:
+    """A dependency that reads a strict JSON body; behind the caller, so that a stranger's body is never parsed."""
+
+    async def read(request: Request) -> B:
+        kind, _, options = request.headers.get("content-type", "").partition(";")
+        if kind.strip().lower() != JSON or options.strip().lower() not in UTF8:
+            raise ProblemError(415, f"Send the body as {JSON} in UTF-8.")
+        try:
+            return model.model_validate(parse_json(await request.body()))
+        except ValidationError as error:
+            errors = [FieldError(pointer_of(item["loc"]), item["msg"]) for item in error.errors(include_input=False)]
+            raise ProblemError(422, "The body does not have the declared form.", errors) from None
+
+    return read
 
 
 async def get_served(state: Annotated[State, Depends(get_state)]) -> Served:

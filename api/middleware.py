@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import ProblemError, render
@@ -15,6 +16,7 @@ from api.problems import ProblemError, render
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
     "Content-Security-Policy": "frame-ancestors 'none'",
 }
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -50,6 +52,8 @@ class LastResort:
 
         try:
             await self.app(scope, receive, watched)
+        except ClientDisconnect:
+            pass  # gone before all of its body was here: nobody is left to answer
         except Exception:
             request_id = scope.get("state", {}).get("request_id", "-")
             log.exception("unhandled error", request_id=request_id, path=scope["path"])
@@ -61,8 +65,8 @@ class LastResort:
 class RequestContext:
     """Gives every request an id and the security headers, and writes one line of log; no bodies, no tokens."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, observe: Callable[[str, str, int, float], None]) -> None:
+        self.app, self.observe = app, observe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -86,13 +90,15 @@ class RequestContext:
         try:
             await self.app(scope, receive, labelled)
         finally:
+            seconds = time.perf_counter() - started
+            self.observe(scope["method"], getattr(scope.get("route"), "path", ""), status, seconds)
             log.info(
                 "request",
                 request_id=request_id,
                 method=scope["method"],
                 path=scope["path"][:200],
                 status=status,
-                ms=round((time.perf_counter() - started) * 1000, 2),
+                ms=round(seconds * 1000, 2),
                 peer=(scope.get("client") or ("-",))[0],
                 user=scope["state"].get("user", "-"),
             )

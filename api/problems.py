@@ -1,6 +1,6 @@
 """The one shape that every error leaves in: RFC 9457 `application/problem+json`, and the table of statuses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -41,9 +41,10 @@ class ProblemError(HTTPException):
         errors: Sequence[FieldError] = (),
         headers: Mapping[str, str] | None = None,
         error: str = "",
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(status, detail, headers)
-        self.errors, self.error = errors, error
+        self.errors, self.error, self.facts = errors, error, facts or {}
 
 
 def render(problem: ProblemError, instance: str, request_id: str) -> Response:
@@ -55,12 +56,15 @@ def render(problem: ProblemError, instance: str, request_id: str) -> Response:
         "detail": problem.detail,
         "instance": instance,
         "request_id": request_id,
+        **problem.facts,
     }
     if problem.error:
         body["error"] = problem.error  # what RFC 6749 calls it, for OAuth clients
     if problem.errors:
         shown = problem.errors[:MAX_ERRORS]
-        body["errors"] = [{"pointer": error.pointer, "detail": error.detail[:MAX_DETAIL]} for error in shown]
+        body["errors"] = [
+            {"pointer": error.pointer[:MAX_DETAIL], "detail": error.detail[:MAX_DETAIL]} for error in shown
+        ]
         body["error_count"] = len(problem.errors)
     headers = {"Cache-Control": "no-store", **(problem.headers or {})}
     return Response(to_json(body), problem.status_code, headers, MEDIA_TYPE)
@@ -76,10 +80,15 @@ def pointer_of(location: Sequence[str | int]) -> str:
     return "".join(f"/{part}" for part in parts)
 
 
-def _on_http(request: Request, error: HTTPException) -> Response:
+def _on_http(request: Request, error: HTTPException, *, routes: Set[tuple[str, str]]) -> Response:
     if isinstance(error, ProblemError):
         return answer(request, error)
-    return answer(request, ProblemError(error.status_code, str(error.detail), headers=error.headers))
+    headers = dict(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        # Starlette names the methods of the first route with this path only.
+        path = getattr(request.scope.get("route"), "path", "")
+        headers["Allow"] = ", ".join(sorted(method for method, known in routes if known == path))
+    return answer(request, ProblemError(error.status_code, str(error.detail), headers=headers))
 
 
 def _on_validation(request: Request, error: RequestValidationError) -> Response:
@@ -96,9 +105,11 @@ def _on_core(request: Request, error: MLOpsError, *, status: int, code: str) -> 
     return answer(request, ProblemError(status, str(error), headers=headers, error=code))
 
 
-def install_handlers(app: FastAPI, statuses: Mapping[type[MLOpsError], tuple[int, str]]) -> None:
+def install_handlers(
+    app: FastAPI, statuses: Mapping[type[MLOpsError], tuple[int, str]], routes: Set[tuple[str, str]]
+) -> None:
     """Binds each error class to its status and OAuth code; Starlette finds subclasses by itself."""
-    app.add_exception_handler(HTTPException, _on_http)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, partial(_on_http, routes=routes))
     app.add_exception_handler(RequestValidationError, _on_validation)  # type: ignore[arg-type]
     for error, (status, code) in statuses.items():
         app.add_exception_handler(error, partial(_on_core, status=status, code=code))

@@ -1,10 +1,10 @@
-"""The SQL rows of the accounts store, and the two kinds of transaction that touch them."""
+"""The SQL rows of the accounts and of the prediction log, and the two kinds of transaction that touch accounts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
-from sqlalchemy import DateTime, Dialect, Engine, ForeignKey, String, TypeDecorator
+from sqlalchemy import DateTime, Dialect, Engine, ForeignKey, String, Text, TypeDecorator
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -17,6 +17,8 @@ ID_LENGTH = 36
 SCOPES_LENGTH = 100
 HASH_LENGTH = 255
 DIGEST_LENGTH = 64
+BATCH_LENGTH = 32
+KIND_LENGTH = 20
 
 
 class AccountsUnavailableError(MLOpsError):
@@ -90,19 +92,47 @@ class ThrottleRecord(Record):
     blocked_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class PredictionRecord(Record):
+    """One answered request: what came in as JSON columns, what went out as JSON rows. `batch` sorts by time."""
+
+    __tablename__ = "mlops_predictions"
+
+    batch: Mapped[str] = mapped_column(String(BATCH_LENGTH), primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    user_id: Mapped[str] = mapped_column(String(ID_LENGTH))  # no foreign key: accounts may live in another database
+    model: Mapped[str] = mapped_column(Text)
+    version: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(KIND_LENGTH))
+    rows: Mapped[int]
+    inputs: Mapped[str] = mapped_column(Text)
+    outputs: Mapped[str] = mapped_column(Text)
+
+
+class OutcomeRecord(Record):
+    """What came of one row of a request: the truth as JSON, who told it, and when."""
+
+    __tablename__ = "mlops_outcomes"
+
+    batch: Mapped[str] = mapped_column(ForeignKey("mlops_predictions.batch", ondelete="CASCADE"), primary_key=True)
+    row: Mapped[int] = mapped_column(primary_key=True)
+    outcome: Mapped[str] = mapped_column(Text)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    user_id: Mapped[str] = mapped_column(String(ID_LENGTH))
+
+
 def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
 @contextmanager
-def database_errors() -> Iterator[None]:
-    """Everything the database may say becomes AccountsUnavailableError, except that our own values do not fit."""
+def database_errors(unavailable: type[MLOpsError] = AccountsUnavailableError) -> Iterator[None]:
+    """Everything the database may say becomes `unavailable`, except that our own values do not fit."""
     try:
         yield
     except (IntegrityError, DataError):
         raise
     except (DatabaseError, InterfaceError, PoolTimeoutError) as error:
-        raise AccountsUnavailableError from error
+        raise unavailable from error
 
 
 @contextmanager

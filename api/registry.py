@@ -33,6 +33,7 @@ class RegistryProcess:
     root: Path
     _process: subprocess.Popen[bytes] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _closed: bool = False
 
     def champion(self, name: str, alias: str) -> int | None:
         found: int | None = self._ask("champion", name=name, alias=alias)
@@ -51,7 +52,14 @@ class RegistryProcess:
         return version
 
     def close(self) -> None:
-        """Ends the child; it would also end by itself when our end of its input closes."""
+        """Ends the child for good; it would also end by itself when our end of its input closes."""
+        self._closed = True
+        if process := self._process:
+            process.kill()
+        with self._lock:  # who waits for a reply reads its end first: to close what is being read would not wake it
+            self._discard()
+
+    def _discard(self) -> None:
         if self._process:
             self._process.kill()
             self._process.communicate()
@@ -63,7 +71,7 @@ class RegistryProcess:
             try:
                 reply = json.loads(self._exchange(line, seconds))
             except (OSError, ValueError) as error:
-                self.close()
+                self._discard()
                 late = isinstance(error, TimeoutError)
                 raise RegistryError(
                     type(error).__name__, f"no answer in {seconds:g} s" if late else "its process ended"
@@ -73,7 +81,9 @@ class RegistryProcess:
         return reply["done"]
 
     def _exchange(self, line: bytes, seconds: float) -> bytes:
-        if self._process is None or self._process.poll() is not None:
+        if self._process is not None and self._process.poll() is not None:
+            self._discard()  # it died by itself; its pipes are still open
+        if self._process is None:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlops_core.registry.agent", str(self.root)],
                 stdin=subprocess.PIPE,
@@ -81,6 +91,8 @@ class RegistryProcess:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C is for the server, which ends this process when it is done
             )
+        if self._closed:
+            raise OSError("the service ends")
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(line)

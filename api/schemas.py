@@ -1,9 +1,13 @@
 """HTTP bodies that are the same for every model; the model's own columns come from its bundle."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+NO_NUL = "^[^\\u0000]*$"
+NAME = "[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}"
+NAME_OR_NOTHING = f"^({NAME})?$"
 
 
 def _storable(text: str) -> str:
@@ -12,7 +16,11 @@ def _storable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_storable), Field(max_length=2048)]
+Text = Annotated[str, AfterValidator(_storable), Field(max_length=2048, json_schema_extra={"pattern": NO_NUL})]
+# What the document says of these two is checked by `accounts` and `passwords`.
+Name = Annotated[Text, Field(json_schema_extra={"pattern": "^" + NAME + "$", "examples": ["ada"]})]
+NewPassword = Annotated[Text, Field(json_schema_extra={"format": "password", "minLength": 15, "maxLength": 1024})]
+Password = Annotated[Text, Field(json_schema_extra={"format": "password"})]
 Scope = Literal["predict", "monitor", "admin"]
 
 
@@ -23,15 +31,24 @@ class Body(BaseModel):
 class TokenForm(BaseModel):
     """RFC 6749; fields that a grant does not need stay empty, unknown ones are ignored as the RFC wants."""
 
-    model_config = ConfigDict(hide_input_in_errors=True)
+    model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"required": ["grant_type"]})
 
-    grant_type: Text = ""
+    grant_type: Annotated[Text, Field(json_schema_extra={"enum": ["password", "refresh_token"]})] = ""
     username: Text = ""
-    password: Text = ""
+    password: Password = ""
     scope: Text = ""
     refresh_token: Text = ""
     client_id: Text = ""
     client_secret: Text = ""
+
+
+class RevokeForm(BaseModel):
+    """RFC 7009, section 2.1."""
+
+    model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"required": ["token"]})
+
+    token: Annotated[Text, Field(json_schema_extra={"minLength": 1})] = ""
+    token_type_hint: Text = ""
 
 
 class TokenAnswer(Body):
@@ -51,8 +68,8 @@ class UserAnswer(Body):
 
 
 class NewUser(Body):
-    name: Text
-    password: Text
+    name: Name
+    password: NewPassword
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=3)]
 
 
@@ -62,8 +79,8 @@ class UserChange(Body):
 
 
 class PasswordChange(Body):
-    current_password: Text
-    new_password: Text
+    current_password: Password
+    new_password: NewPassword
 
 
 class UserPage(Body):
@@ -71,12 +88,100 @@ class UserPage(Body):
     next: str | None
 
 
-class FieldProblem(BaseModel):
+class ModelName(Body):
+    name: str
+    version: int | None
+
+
+class Rollback(Body):
+    reason: Annotated[Text, Field(min_length=1, max_length=500)]
+
+
+class ReloadAnswer(Body):
+    changed: bool
+    model: ModelName
+    refused: dict[str, str]
+
+
+class ModelVersion(BaseModel):
+    version: int
+    registered_at: str = ""
+    metrics: dict[str, float | None] = {}
+    digest: str = ""
+    reason: str = ""
+    promoted_at: str = ""
+    withdrawn: str = ""
+
+
+class ModelColumn(Body):
+    """What a form needs to know of one column."""
+
+    name: str
+    type: Literal["number", "integer", "category", "boolean", "datetime", "text"]
+    required: bool
+    categories: list[str]
+    low: float | None
+    high: float | None
+    seen_low: float | None
+    seen_high: float | None
+    derive: list[str]
+    unseen: Literal["flag", "refuse"]
+    label: str
+    unit: str
+    help: str
+    example: Any
+
+
+class ModelFacts(Body):
+    """The served model; `example` is one valid instance."""
+
+    name: str
+    version: int
+    alias: str
+    task: Literal["binary", "multiclass", "regression"]
+    columns: list[ModelColumn]
+    classes: list[str]
+    threshold: float | None
+    coverage: float
+    metrics: dict[str, float | None]
+    importance: dict[str, float]
+    example: dict[str, Any]
+
+
+class OutcomesAnswer(Body):
+    stored: int
+
+
+class Liveness(Body):
+    status: Literal["up"]
+
+
+class ModelState(Body):
+    """What is known of the served model and of the registry; what stands in `refused` is not served."""
+
+    model: ModelName
+    degraded: bool
+    refused: dict[str, str]
+    registry_down_since: float | None
+
+
+class Readiness(ModelState):
+    status: Literal["ready"]
+
+
+class ModelsAnswer(Body):
+    name: str
+    alias: str
+    served: int | None
+    versions: list[ModelVersion]
+
+
+class FieldProblem(Body):
     pointer: str
     detail: str
 
 
-class ProblemAnswer(BaseModel):
+class ProblemAnswer(Body):
     """RFC 9457."""
 
     type: str
@@ -88,3 +193,7 @@ class ProblemAnswer(BaseModel):
     errors: list[FieldProblem] | None = None
     error_count: int | None = None
     error: str | None = None
+
+
+class NotReady(ProblemAnswer, ModelState):
+    """A problem, with the same facts as when it is ready."""

@@ -1,12 +1,16 @@
 """`mlops serve`: the service as a process that starts fast, drains before it ends, and leaves nothing behind."""
 
 import asyncio
+import contextlib
+import os
 import signal
 import socket
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -14,7 +18,7 @@ from fastapi import FastAPI
 from api.accounts import ADMIN
 from api.app import create_app
 from api.logs import configure_logs
-from api.protocol import MAX_HEADER_BYTES, Protocol
+from api.protocol import protocol_with
 from api.registry import RegistryProcess
 from api.serving import ModelSlot
 from api.settings import ApiSettings, load_api_settings
@@ -25,7 +29,7 @@ from mlops_core.paths import state_dir
 
 BACKLOG = 512
 KEEP_ALIVE_SECONDS = 30
-GRACE_SECONDS = 20
+CLOSE_HEADER = (b"connection", b"close")
 
 
 class AddressInUseError(RequestError):
@@ -50,7 +54,31 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         stop = await super().on_tick(counter)
+        if self.drain_until and CLOSE_HEADER not in self.server_state.default_headers:
+            self.server_state.default_headers.append(CLOSE_HEADER)  # clients come back on a connection to another one
         return stop or bool(self.drain_until and time.monotonic() >= self.drain_until)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Takes in who has connected already, before the listeners close: the kernel would reset them."""
+        waiting = [connection for listener in sockets or [] for connection in _accept_all(listener)]
+        for server in self.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        for connection in waiting:
+            await loop.connect_accepted_socket(self._make_protocol, connection)
+        await super().shutdown(sockets)
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        kind: Any = self.config.http_protocol_class
+        return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+
+def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
+    with contextlib.suppress(OSError):  # that nobody is left is one, too
+        while True:
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            yield connection
 
 
 def build_slot(settings: ApiSettings, root: Path) -> ModelSlot:
@@ -84,11 +112,10 @@ def serve(root: Path, host: str, port: int) -> None:
     app = create_app(settings, root, build_slot(settings, root))
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=protocol_with(settings.stall_seconds),
         ws="none",
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        timeout_graceful_shutdown=settings.grace_seconds,
         access_log=False,
         server_header=False,
         proxy_headers=bool(settings.trusted_proxies),
@@ -101,3 +128,6 @@ def serve(root: Path, host: str, port: int) -> None:
     shown = f"[{address}]" if ":" in address else address
     print(f"API on http://{shown}:{taken}, pages on http://{shown}:{taken}/docs", file=sys.stderr, flush=True)
     asyncio.run(Server(config, app, settings.drain_seconds).serve([listener]))
+    if app.state.api.admission.hanging:
+        sys.stdout.flush()
+        os._exit(0)  # Python would wait for the threads of predictions that hang

@@ -71,6 +71,7 @@ class Served:
     predictor: Predictor
     background: Background
     facts: dict[str, Any]  # from the registry: scores, when it was registered, why it was promoted
+    loaded_at: float = field(default_factory=time.time)
 
 
 @dataclass
@@ -104,10 +105,10 @@ class ModelSlot:
             return False
         return True
 
-    def refresh(self, now: Callable[[], float] = time.time) -> bool:
+    def refresh(self, now: Callable[[], float] = time.time, *, retry: bool = False) -> bool:
         """Follows the alias if it moved; says whether another version is served now. Never raises for a bad version.
 
-        One refresh at a time; a version that was refused is tried again only after a growing pause.
+        One refresh at a time; a version that was refused is tried again only after a growing pause, or with `retry`.
         """
         with self._lock:
             try:
@@ -119,7 +120,7 @@ class ModelSlot:
             self.registry_down_since = None
             if wanted is None or (self.current and wanted == self.current.version):
                 return False
-            if now() < self._retry_at.get(wanted, 0.0):
+            if not retry and now() < self._retry_at.get(wanted, 0.0):
                 return False
             return self._take(wanted, now)
 

@@ -10,10 +10,11 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from mlops_core.errors import RequestError
 from mlops_core.params import load_params
 from mlops_core.paths import state_dir
-from mlops_core.settings import parse_model, read_environment
+from mlops_core.settings import SettingsError, parse_model, read_environment
 
 KEPT_IN = "jwt_secret"
 SECRET_BYTES = 48
+DATABASES = ("postgresql+psycopg://", "sqlite:///")
 
 
 class MissingSettingError(RequestError):
@@ -37,25 +38,34 @@ class ApiSettings(BaseSettings):
     allowed_hosts: list[str] = ["localhost", "127.0.0.1", "[::1]"]
     trusted_proxies: list[str] = []
     prediction_log_url: SecretStr = SecretStr("")
-    max_body_bytes: int = 8 << 20
-    max_rows: int = 10_000
-    body_seconds: float = 10.0
+    max_body_bytes: int = Field(default=8 << 20, ge=1)
+    max_rows: int = Field(default=10_000, ge=1)
+    body_seconds: float = Field(default=10.0, gt=0)
+    stall_seconds: float = Field(default=10.0, gt=0)
     workers: int = Field(default=2, ge=1, le=64)
     waiting: int = Field(default=64, ge=0)
     predict_seconds: float = Field(default=30.0, gt=0)
     refresh_seconds: float = Field(default=5.0, gt=0)
     drain_seconds: float = Field(default=1.0, ge=0)
+    grace_seconds: int = Field(default=20, ge=1)
+    docs: bool | None = None
+
+    @property
+    def show_docs(self) -> bool:
+        """Whether /docs and /openapi.json are there: `MLOPS_DOCS`, else everywhere but in production."""
+        return self.env == "local" if self.docs is None else self.docs
 
     def database(self, root: Path) -> str:
         """`MLOPS_DATABASE_URL`, or locally a SQLite file of this checkout."""
         url = self.database_url.get_secret_value()
         if not url and self.env == "production":
             raise MissingSettingError("MLOPS_DATABASE_URL", "point it at PostgreSQL")
-        return url or f"sqlite:///{(state_dir(root) / 'accounts.db').as_posix()}"
+        return _known("MLOPS_DATABASE_URL", url) or f"sqlite:///{(state_dir(root) / 'accounts.db').as_posix()}"
 
     def prediction_log(self, root: Path) -> str:
         """`MLOPS_PREDICTION_LOG_URL`, else `MLOPS_DATABASE_URL`, else a SQLite file of its own, with its own lock."""
-        url = self.prediction_log_url.get_secret_value() or self.database_url.get_secret_value()
+        own = _known("MLOPS_PREDICTION_LOG_URL", self.prediction_log_url.get_secret_value())
+        url = own or _known("MLOPS_DATABASE_URL", self.database_url.get_secret_value())
         return url or f"sqlite:///{(state_dir(root) / 'predictions.db').as_posix()}"
 
     def served_model(self, root: Path) -> tuple[str, str]:
@@ -74,6 +84,13 @@ class ApiSettings(BaseSettings):
                 "MLOPS_JWT_SECRET", 'make one with python -c "import secrets; print(secrets.token_urlsafe(48))"'
             )
         return _kept_secret(state_dir(root) / KEPT_IN)
+
+
+def _known(variable: str, url: str) -> str:
+    """The address, which may be empty. Raises SettingsError, without the password that may be in it."""
+    if url and not url.startswith(DATABASES):
+        raise SettingsError(variable, f"An address starts with {' or '.join(DATABASES)}")
+    return url
 
 
 def _kept_secret(path: Path) -> str:

@@ -62,8 +62,10 @@ def read_environment(kind: type[T]) -> T:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise SettingsError(f"MLOPS_{str(first['loc'][0]).upper()}", first["msg"]) from None
-    except PydanticSettingsError as error:  # a list that is not JSON
-        raise SettingsError("MLOPS_…", str(error)) from None
+    except PydanticSettingsError as error:
+        name = re.search(r'field "(\w+)"', str(error))
+        problem = 'Input should be a list in JSON, for example ["a", "b"]'
+        raise SettingsError(f"MLOPS_{name[1].upper() if name else '…'}", problem) from None
 
 
 def load_settings() -> Settings:

@@ -2,11 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.accounts import MAX_PAGE, create_user, delete_user, list_users, require_user, set_enabled, set_scopes
-from api.dependencies import AdminCaller, StateDep
+from api.dependencies import AdminCaller, StateDep, json_body
 from api.routes.auth import user_answer
 from api.schemas import NewUser, UserAnswer, UserChange, UserPage
 
@@ -26,13 +26,17 @@ async def read_users(
 
 
 @router.post("", response_model=UserAnswer, status_code=201)
-async def post_user(_caller: AdminCaller, state: StateDep, body: NewUser) -> UserAnswer:
+async def post_user(
+    _caller: AdminCaller, state: StateDep, body: Annotated[NewUser, Depends(json_body(NewUser))]
+) -> UserAnswer:
     """Create an account."""
     return user_answer(await create_user(state.engine, body.name, body.password, body.scopes))
 
 
 @router.patch("/{user_id}", response_model=UserAnswer)
-async def patch_user(_caller: AdminCaller, state: StateDep, user_id: str, body: UserChange) -> UserAnswer:
+async def patch_user(
+    _caller: AdminCaller, state: StateDep, user_id: str, body: Annotated[UserChange, Depends(json_body(UserChange))]
+) -> UserAnswer:
     """Enable, disable, or give other scopes; acts on the account's next request."""
     user = await run_in_threadpool(require_user, state.engine, user_id)
     if body.scopes is not None:

@@ -3,13 +3,13 @@
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Depends, Form, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.accounts import User, change_password
-from api.dependencies import AnyCaller, StateDep
+from api.dependencies import AnyCaller, StateDep, json_body
 from api.problems import ProblemError
-from api.schemas import PasswordChange, Text, TokenAnswer, TokenForm, UserAnswer
+from api.schemas import PasswordChange, RevokeForm, TokenAnswer, TokenForm, UserAnswer
 from api.sessions import Grant, ScopeNotGrantedError, login, refresh, revoke, revoke_session
 from api.tokens import InvalidTokenError, KeyRing, issue_access_token, verify_access_token
 
@@ -17,8 +17,6 @@ NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 FORM = "application/x-www-form-urlencoded"
 
 router = APIRouter(prefix="/auth", tags=["auth"])
-
-FormText = Annotated[Text, Form()]
 
 
 def user_answer(user: User) -> UserAnswer:
@@ -69,13 +67,15 @@ async def create_token(
 
 
 @router.post("/revoke", status_code=200)
-async def revoke_token(request: Request, state: StateDep, token: FormText = "") -> Response:
+async def revoke_token(request: Request, state: StateDep, form: Annotated[RevokeForm, Form()]) -> Response:
     """End the session of a refresh or access token; an unknown one is no error (RFC 7009, section 2.2)."""
     _require_form(request)
+    if not form.token:
+        raise ProblemError(400, "A token is needed.", error="invalid_request")
     try:
-        session = verify_access_token(state.ring, token).sid
+        session = verify_access_token(state.ring, form.token).sid
     except InvalidTokenError:
-        await run_in_threadpool(revoke, state.engine, token)
+        await run_in_threadpool(revoke, state.engine, form.token)
     else:
         await run_in_threadpool(revoke_session, state.engine, session)
     return Response(status_code=200, headers=NO_STORE)
@@ -88,7 +88,9 @@ async def read_me(caller: AnyCaller) -> UserAnswer:
 
 
 @router.put("/me/password", status_code=204)
-async def put_password(caller: AnyCaller, state: StateDep, body: PasswordChange) -> Response:
+async def put_password(
+    caller: AnyCaller, state: StateDep, body: Annotated[PasswordChange, Depends(json_body(PasswordChange))]
+) -> Response:
     """Change the password; every session of the account ends."""
     await change_password(state.engine, caller.user.id, body.current_password, body.new_password)
     return Response(status_code=204, headers=NO_STORE)

@@ -1,11 +1,16 @@
-"""Is the process up, is a verified model loaded: never behind a queue, a database or a registry."""
+"""Is the process up, is a verified model loaded: never behind a queue, a database or a registry. And its numbers."""
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request, Response, Security
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic_core import to_json
+from starlette.concurrency import run_in_threadpool
 
-from api.dependencies import StateDep
+from api.callers import Caller
+from api.dependencies import StateDep, require_caller
+from api.problems import RETRY_AFTER, ProblemError, answer
+from api.serving import ModelSlot
 
 router = APIRouter(tags=["health"])
 
@@ -16,17 +21,32 @@ async def livez() -> dict[str, str]:
     return {"status": "up"}
 
 
-@router.get("/readyz")
-async def readyz(request: Request, state: StateDep) -> Response:
-    """200 with a verified model, 503 before; what was refused and since when the registry is away stands here too."""
-    slot, draining = state.slot, request.app.state.draining
-    ready = slot.current is not None and not draining
-    body: dict[str, Any] = {
-        "status": "ending" if draining else "ready" if ready else "no model",
+def _facts(slot: ModelSlot) -> dict[str, Any]:
+    return {
         "model": {"name": slot.name, "version": slot.current.version if slot.current else None},
         "degraded": bool(slot.refused) or slot.registry_down_since is not None,
         "refused": {str(version): reason for version, reason in slot.refused.items()},
         "registry_down_since": slot.registry_down_since,
     }
-    headers = {"Cache-Control": "no-store"} | ({} if ready else {"Retry-After": "5"})
-    return Response(to_json(body), 200 if ready else 503, headers, "application/json")
+
+
+@router.get("/readyz")
+async def readyz(request: Request, state: StateDep) -> Response:
+    """200 with a verified model, 503 before; what was refused and since when the registry is away stands here too."""
+    slot, draining = state.slot, request.app.state.draining
+    facts = _facts(slot)
+    if slot.current is None or draining:
+        detail = "The process is ending." if draining else "No verified model is loaded yet."
+        headers = {"Retry-After": str(RETRY_AFTER)}
+        return answer(request, ProblemError(503, detail, headers=headers, facts=facts))
+    body = {"status": "ready", **facts}
+    return Response(to_json(body), headers={"Cache-Control": "no-store"}, media_type="application/json")
+
+
+@router.get("/metrics")
+async def read_metrics(
+    _caller: Annotated[Caller, Security(require_caller, scopes=["monitor"])], state: StateDep
+) -> Response:
+    """What Prometheus reads."""
+    text = await run_in_threadpool(state.metrics.text)
+    return Response(text, headers={"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_LATEST})

@@ -1,6 +1,5 @@
 """Predictions and their reasons; the columns come from the served bundle, so another table needs no code."""
 
-import uuid
 from typing import Annotated, Any
 
 import numpy as np
@@ -10,11 +9,12 @@ from starlette.concurrency import run_in_threadpool
 
 from api.bodies import columns_of_frame, parse_json, read_instances, refuse, to_columns
 from api.callers import Caller
-from api.dependencies import ServedDep, StateDep, require_caller
+from api.dependencies import ServedDep, State, StateDep, require_caller
+from api.entries import Answered, new_batch
 from api.problems import ProblemError
 from api.serving import Served
 from mlops_core.explain import explain
-from mlops_core.features import Floats, encode, find_problems, find_unusual
+from mlops_core.features import Floats, Values, encode, find_problems, find_unusual
 from mlops_core.serve.predictor import Doubles
 
 JSON = "application/json"
@@ -33,20 +33,20 @@ async def read_json(request: Request) -> Any:
     return parse_json(await request.body())
 
 
-def encode_rows(served: Served, rows: list[Any]) -> Floats:
-    """The matrix of checked rows. Raises ProblemError 422."""
+def encode_rows(served: Served, rows: list[Any]) -> tuple[dict[str, Values], Floats]:
+    """Columns and matrix of checked rows. Raises ProblemError 422."""
     schema = served.predictor.schema
     columns = to_columns(schema, rows)
     problems = find_problems(schema, columns, len(rows))
     if problems:
         raise refuse(problems)
-    return encode(schema, columns, len(rows))
+    return columns, encode(schema, columns, len(rows))
 
 
-def describe(served: Served, matrix: Floats, answer: Doubles) -> list[dict[str, Any]]:
-    """One entry per row: an id of its own, the answer, and the columns whose value training never saw."""
+def describe(served: Served, batch: str, matrix: Floats, answer: Doubles) -> list[dict[str, Any]]:
+    """One entry per row: its id in the log, the answer, and the columns whose value training never saw."""
     predictor, schema = served.predictor, served.predictor.schema
-    ids = [str(uuid.uuid4()) for _ in range(len(matrix))]
+    ids = [f"{batch}-{row}" for row in range(len(matrix))]
     if schema.task == "regression":
         width = predictor.constants.conformal
         entries = [
@@ -71,26 +71,44 @@ def describe(served: Served, matrix: Floats, answer: Doubles) -> list[dict[str, 
     return entries
 
 
+def keep(
+    state: State,
+    caller: Caller,
+    served: Served,
+    kind: str,
+    columns: dict[str, Values],
+    matrix: Floats,
+    answer: Doubles,
+) -> list[dict[str, Any]]:
+    """The entries of an answer that is in the log now. Raises LogFullError, which becomes 503."""
+    batch = new_batch()
+    entries = describe(served, batch, matrix, answer)
+    labels = None if served.predictor.schema.task == "regression" else [entry["label"] for entry in entries]
+    state.log.append(Answered(batch, caller.user.id, served.name, served.version, kind, columns, answer, labels))
+    state.metrics.count_rows(served.name, served.version, len(entries))
+    return entries
+
+
 def _answer(served: Served, entries: list[dict[str, Any]]) -> Response:
     body = {"model": {"name": served.name, "version": served.version}, "predictions": entries}
     return Response(to_json(body), media_type=JSON, headers={"Cache-Control": "no-store"})
 
 
 @router.post("/v1/predict")
-async def predict(request: Request, _caller: PredictCaller, state: StateDep, served: ServedDep) -> Response:
+async def predict(request: Request, caller: PredictCaller, state: StateDep, served: ServedDep) -> Response:
     """Label, probabilities, confidence and prediction set for every instance; value and interval for a number."""
     rows = read_instances(await read_json(request), state.settings.max_rows)
-    matrix = encode_rows(served, rows)
-    return _answer(served, describe(served, matrix, served.predictor.predict(matrix)))
+    columns, matrix = encode_rows(served, rows)
+    return _answer(served, keep(state, caller, served, "predict", columns, matrix, served.predictor.predict(matrix)))
 
 
 @router.post("/v1/explain")
-async def explain_rows(request: Request, _caller: PredictCaller, served: ServedDep) -> Response:
+async def explain_rows(request: Request, caller: PredictCaller, state: StateDep, served: ServedDep) -> Response:
     """The same, and what each column contributes: `base_value` plus all contributions is the explained probability."""
     rows = read_instances(await read_json(request), MAX_EXPLAINED)
-    matrix = encode_rows(served, rows)
+    columns, matrix = encode_rows(served, rows)
     found = await run_in_threadpool(explain, served.predictor, served.background, matrix)
-    entries = describe(served, matrix, found.answer)
+    entries = keep(state, caller, served, "explain", columns, matrix, found.answer)
     names = [column.name for column in served.predictor.schema.columns]
     for entry, base, parts in zip(entries, found.base_value.tolist(), found.contributions.tolist(), strict=True):
         entry |= {"base_value": base, "contributions": dict(zip(names, parts, strict=True))}
@@ -98,7 +116,7 @@ async def explain_rows(request: Request, _caller: PredictCaller, served: ServedD
 
 
 @router.post("/invocations")
-async def invocations(request: Request, _caller: PredictCaller, state: StateDep, served: ServedDep) -> Response:
+async def invocations(request: Request, caller: PredictCaller, state: StateDep, served: ServedDep) -> Response:
     """What `mlflow models serve` accepts: `dataframe_records`, `dataframe_split` or `instances`."""
     tree = await read_json(request)
     kinds = {"dataframe_records", "dataframe_split", "instances"}
@@ -107,8 +125,8 @@ async def invocations(request: Request, _caller: PredictCaller, state: StateDep,
     if isinstance(tree.get("dataframe_split"), dict):
         tree = {"instances": columns_of_frame(tree["dataframe_split"])}
     rows = read_instances({"instances": tree.get("instances", tree.get("dataframe_records"))}, state.settings.max_rows)
-    matrix = encode_rows(served, rows)
-    entries = describe(served, matrix, served.predictor.predict(matrix))
+    columns, matrix = encode_rows(served, rows)
+    entries = keep(state, caller, served, "invocations", columns, matrix, served.predictor.predict(matrix))
     return Response(to_json({"predictions": entries}), media_type=JSON, headers={"Cache-Control": "no-store"})
 
 

@@ -58,7 +58,8 @@ def decide(store: Store, paths: Paths, version: int) -> Decision:
         return Decision(version, current, False, f"version {version} was withdrawn: {withdrawn}")
     metric = metric_of(load_dataset(paths.dataset, paths.root).task).replace("_", " ")
     ours, theirs = (test_loss(store, paths, item) for item in (version, current))
-    comparison = f"test {metric} {ours:.5f}, version {current} has {theirs:.5f}"
+    other = f"has {theirs:.5f}" if np.isfinite(theirs) else "cannot answer these rows"
+    comparison = f"test {metric} {ours:.5f}, version {current} {other}"
     if not ours < theirs:
         return Decision(version, current, False, f"version {version} is not better: {comparison}")
     promote(store, paths.dataset, version, comparison)

@@ -6,7 +6,9 @@ MLflow costs 100 MB and a second of imports, and may hang on a network; whoever 
 
 import json
 import os
+import select
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -49,8 +51,17 @@ def answer(line: str, store: Callable[[], Store]) -> dict[str, Any]:
         return {"failed": type(error).__name__, "detail": str(error)}
 
 
+def _end_with_input() -> None:
+    """Ends this process when whoever asks is gone, also in the middle of a question that takes its time."""
+    waiting = select.poll()
+    waiting.register(sys.stdin.fileno(), 0)
+    waiting.poll()
+    os._exit(0)
+
+
 def main(root: Path) -> None:
     """Serves standard input. Anything else that prints must not disturb the replies."""
+    threading.Thread(target=_end_with_input, daemon=True).start()
     replies, sys.stdout = sys.stdout, sys.stderr
     opened: list[Store] = []
 

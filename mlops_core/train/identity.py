@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_core.params import Params
+from mlops_core.serve.bundle import FORMAT
 
 
 def read_best(path: Path) -> dict[str, Any]:
@@ -16,7 +17,7 @@ def read_best(path: Path) -> dict[str, Any]:
 
 
 def pipeline_run_id(params: Params, data_digest: str, best: Mapping[str, Any]) -> str:
-    """One id per question and answer: the same parameters, data and tuned settings give the same id."""
+    """One id per question and answer: the same parameters, data, tuned settings and kind of bundle give the same id."""
     chosen = params.model_dump(exclude={"tune": {"workers", "seconds", "trials"}, "version": True, "track": True})
-    key = json.dumps([chosen, data_digest, best["family"], best["settings"]], sort_keys=True)
+    key = json.dumps([chosen, data_digest, best["family"], best["settings"], FORMAT], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:16]

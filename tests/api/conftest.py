@@ -1,5 +1,6 @@
 """Databases for the accounts store: SQLite, and the real PostgreSQL that a wheel carries."""
 
+import asyncio
 import shutil
 import tempfile
 import uuid
@@ -10,16 +11,15 @@ from typing import Any
 import argon2
 import pytest
 from pwdlib import PasswordHash
-from pwdlib.hashers.argon2 import Argon2Hasher
+from server import PASSWORD, Running, make_root, running
+from service import CHEAP, Service, starting
 from sqlalchemy import Engine, create_engine, make_url
 
 from api import passwords
+from api.accounts import create_user
 from api.migrations import migrate
 from api.records import Record
 from mlops_core.database import open_engine
-
-# Production's parameters cost a third of a second a piece.
-CHEAP = Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 @pytest.fixture(scope="session")
@@ -114,3 +114,48 @@ def argon2_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(argon2.PasswordHasher, name, counted)
     return calls
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory, bundles: dict[str, Path]) -> Path:
+    """A project with a model, and the accounts ada (predict), eve (predict) and root (admin). Copy it."""
+    root = make_root(tmp_path_factory.mktemp("projects") / "prepared", bundles["binary"])
+    url = f"sqlite:///{root / '.mlops' / 'accounts.db'}"
+    migrate(url, root / ".mlops")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(passwords, "HASHER", PasswordHash((CHEAP,)))
+        engine = open_engine(url)
+        for name, scopes in {"ada": ["predict"], "eve": ["predict"], "root": ["admin", "predict"]}.items():
+            asyncio.run(create_user(engine, name, PASSWORD, scopes))
+        engine.dispose()
+    return root
+
+
+@pytest.fixture
+def project(prepared: Path, tmp_path: Path) -> Path:
+    """A copy of the prepared project."""
+    return Path(shutil.copytree(prepared, tmp_path / "project"))
+
+
+@pytest.fixture
+def serve(tmp_path: Path, bundles: dict[str, Path], cheap_hashing: None) -> Iterator[Callable[..., Service]]:
+    """Starts a service inside this process; all are stopped in the end."""
+    with starting(tmp_path, bundles) as start:
+        yield start
+
+
+@pytest.fixture
+def service(serve: Callable[..., Service]) -> Service:
+    """A service with the accounts ada (predict) and root (admin, predict)."""
+    started = serve()
+    started.account("ada", "predict")
+    started.account("root", "admin", "predict")
+    return started
+
+
+@pytest.fixture(scope="module")
+def served(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A server that the tests of a module share."""
+    root = Path(shutil.copytree(prepared, tmp_path_factory.mktemp("served") / "project"))
+    with running(root, "/readyz") as server:
+        yield server

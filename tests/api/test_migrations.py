@@ -13,7 +13,7 @@ from api.migrations import VERSION_TABLE, UnknownSchemaError, migrate
 from api.records import AccountsUnavailableError, Record
 from mlops_core.database import create_private_file, open_engine
 
-TABLES = {"mlops_users", "mlops_sessions", "mlops_throttle"}
+TABLES = {"mlops_users", "mlops_sessions", "mlops_throttle", "mlops_predictions", "mlops_outcomes"}
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -81,7 +81,7 @@ def migrate_at_once(url: str, folders: list[Path]) -> list[str]:
 def test_four_processes_at_once_make_one_store(url: str, tmp_path: Path) -> None:
     assert migrate_at_once(url, [tmp_path] * 4) == ["0"] * 4
     assert table_names(url) == TABLES | {VERSION_TABLE}
-    assert execute(url, f"SELECT version_num FROM {VERSION_TABLE}") == [("0001",)]
+    assert execute(url, f"SELECT version_num FROM {VERSION_TABLE}") == [("0002",)]
 
 
 def test_replicas_that_share_no_lock_file_make_one_store(make_database: Callable[[str], str], tmp_path: Path) -> None:
@@ -149,4 +149,7 @@ def test_a_path_with_odd_characters_is_one_file(tmp_path: Path) -> None:
 
 def test_the_package_carries_its_migrations() -> None:
     folder = files("api.migrations")
-    assert all((folder / name).is_file() for name in ("env.py", "script.py.mako", "versions/accounts_0001.py"))
+    assert all(
+        (folder / name).is_file()
+        for name in ("env.py", "script.py.mako", "versions/accounts_0001.py", "versions/predictions_0002.py")
+    )

@@ -150,7 +150,7 @@ def test_without_a_champion_scoring_says_how_to_get_one(unrun: Project, tmp_path
     table = pq.read_table(unrun.path(FLIGHTS)).slice(0, 5)
     pq.write_table(table, tmp_path / "in.parquet")
     done = unrun.mlops("score", str(tmp_path / "in.parquet"), str(tmp_path / "out.parquet"))
-    assert done.code == 1, done
+    assert done.code == 2, done
     no_traceback(done.err)
     assert "champion" in done.err
     assert "mlops run" in done.err

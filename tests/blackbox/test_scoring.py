@@ -141,8 +141,8 @@ def refuses(project: Project, folder: Path, says: str) -> None:
     [
         ("flights", 2, "NAME@ALIAS"),
         ("@champion", 2, "NAME@ALIAS"),
-        ("flihgts@champion", 1, "flihgts"),
-        ("flights@challenger", 1, "challenger"),
+        ("flihgts@champion", 2, "flihgts"),
+        ("flights@challenger", 2, "challenger"),
     ],
 )
 def test_a_model_that_does_not_exist_is_named(used: Project, tmp_path: Path, model: str, code: int, says: str) -> None:
