@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
+from fastapi.telemetry import TelemetryConfig
 from starlette.types import Scope
 
 from api import accounts, passwords, sessions
@@ -86,6 +88,8 @@ def create_app(settings: ApiSettings, root: Path, slot: ModelSlot) -> FastAPI:
         metrics.watch(app.state.api)
         await asyncio.to_thread(slot.load_local)
         await asyncio.to_thread(log.start)
+        gc.collect()
+        gc.freeze()  # what lives as long as the service need not be looked through again and again
         watcher = asyncio.create_task(_watch(slot, settings.refresh_seconds))
         try:
             yield
@@ -100,8 +104,10 @@ def create_app(settings: ApiSettings, root: Path, slot: ModelSlot) -> FastAPI:
             log_engine.dispose()
             engine.dispose()
 
-    app = FastAPI(title=TITLE, lifespan=lifespan, redirect_slashes=False, openapi_url=None)
+    quiet = TelemetryConfig(tracing=False, metrics=False, logs=False)  # we have our own
+    app = FastAPI(title=TITLE, lifespan=lifespan, redirect_slashes=False, openapi_url=None, telemetry=quiet)
     app.state.draining = False
+    app.router.routes += predict.ROUTES  # first, because every request looks for its route from the top
     for module in (health, auth, admin, predict, outcomes, models):
         app.include_router(module.router)
     if settings.show_docs:

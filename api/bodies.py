@@ -1,12 +1,17 @@
 """From the bytes of a request to columns: strict JSON, checked column by column and not row by row."""
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import Any
+
+from pydantic_core import from_json
 
 from api.problems import FieldError, ProblemError
 from mlops_core.features import Problem, Schema, Values
 
+SPACES = b" \t\n\r"
 MAX_FIELD = 60  # characters of an unknown key that an answer may repeat
 
 
@@ -39,8 +44,28 @@ def _check_texts(tree: Any) -> None:
             stack += item
 
 
+def _parse_plain(body: bytes) -> Any:
+    """The tree of `{"instances": [{…}, …]}`, three times as fast as `json`; None where only that can decide.
+
+    This parser keeps the last of two equal keys. None was lost when as many keys were kept as there are `":` in the
+    body without its spaces, since every key ends with one.
+    """
+    if b"\\u" in body:
+        return None
+    try:
+        tree = from_json(body, allow_inf_nan=False, cache_strings="keys")
+    except ValueError:
+        return None
+    rows = tree.get("instances") if isinstance(tree, dict) else None
+    if not isinstance(rows, list) or not {dict}.issuperset(map(type, rows)):
+        return None
+    return tree if body.translate(None, SPACES).count(b'":') == len(tree) + sum(map(len, rows)) else None
+
+
 def parse_json(body: bytes) -> Any:
     """The parsed body. Raises ProblemError 400 for what is not JSON, 422 for what JSON leaves open."""
+    if plain := _parse_plain(body):
+        return plain
     try:
         text = body.decode("utf-8")
         tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
@@ -67,7 +92,11 @@ def read_instances(tree: Any, max_rows: int) -> list[Any]:
 
 def to_columns(schema: Schema, rows: Sequence[Any]) -> dict[str, Values]:
     """Columns of the given rows. Raises ProblemError for a row that is no object, or has a key nobody knows."""
+    names = list(rows[0]) if isinstance(rows[0], dict) else []
     known = {column.name for column in schema.columns}
+    if len(names) > 1 and known.issuperset(names) and _are_alike(rows, len(names)):
+        with contextlib.suppress(KeyError):  # as many keys, but others
+            return dict(zip(names, map(list, zip(*map(itemgetter(*names), rows), strict=True)), strict=True))
     errors = []
     for position, row in enumerate(rows):
         if not isinstance(row, dict):
@@ -78,6 +107,10 @@ def to_columns(schema: Schema, rows: Sequence[Any]) -> dict[str, Values]:
     if errors:
         raise ProblemError(422, "Some instances do not have the declared form.", errors)
     return {column.name: [row.get(column.name) for row in rows] for column in schema.columns}
+
+
+def _are_alike(rows: Sequence[Any], width: int) -> bool:
+    return {dict}.issuperset(map(type, rows)) and {width}.issuperset(map(len, rows))
 
 
 def refuse(problems: Sequence[Problem]) -> ProblemError:

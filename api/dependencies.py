@@ -24,7 +24,7 @@ from api.tokens import InvalidTokenError, KeyRing
 B = TypeVar("B", bound=BaseModel)
 
 MAX_HEADER = 4096
-ADMIN = "admin"
+ADMIN, PREDICT = "admin", "predict"
 JSON = "application/json"
 UTF8 = ("", "charset=utf-8", 'charset="utf-8"')
 
@@ -66,35 +66,42 @@ def bearer_token(request: Request) -> str:
     return token
 
 
-async def require_caller(
-    request: Request,
-    scopes: SecurityScopes,
-    state: Annotated[State, Depends(get_state)],
-) -> Caller:
-    """The caller, whose account still exists, is enabled and has the route's scopes. Raises ProblemError 401, 403."""
+async def find_caller(request: Request, state: State, *wanted: str) -> Caller:
+    """The caller, whose account still exists, is enabled and has the scopes. Raises ProblemError 401, 403."""
     token = bearer_token(request)
     try:
         caller = await state.callers.find(token)
     except (InvalidTokenError, UnauthenticatedError):
         raise unauthorized(sent=True) from None
     request.state.user = caller.user.id
-    missing = [scope for scope in scopes.scopes if scope not in caller.user.scopes]
-    if missing:
-        wanted = " ".join(scopes.scopes)
-        challenge = f'Bearer error="insufficient_scope", scope="{wanted}"'
-        raise ProblemError(403, f"The scope '{wanted}' is needed.", headers={"WWW-Authenticate": challenge})
+    if any(scope not in caller.user.scopes for scope in wanted):
+        scope = " ".join(wanted)
+        challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+        raise ProblemError(403, f"The scope '{scope}' is needed.", headers={"WWW-Authenticate": challenge})
     return caller
+
+
+async def require_caller(
+    request: Request, scopes: SecurityScopes, state: Annotated[State, Depends(get_state)]
+) -> Caller:
+    """`find_caller` for the scopes of a route."""
+    return await find_caller(request, state, *scopes.scopes)
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, said to be JSON. Raises ProblemError 415."""
+    kind, _, options = request.headers.get("content-type", "").partition(";")
+    if kind.strip().lower() != JSON or options.strip().lower() not in UTF8:
+        raise ProblemError(415, f"Send the body as {JSON} in UTF-8.")
+    return await request.body()
 
 
 def json_body(model: type[B]) -> Callable[[Request], Awaitable[B]]:
     """A dependency that reads a strict JSON body; behind the caller, so that a stranger's body is never parsed."""
 
     async def read(request: Request) -> B:
-        kind, _, options = request.headers.get("content-type", "").partition(";")
-        if kind.strip().lower() != JSON or options.strip().lower() not in UTF8:
-            raise ProblemError(415, f"Send the body as {JSON} in UTF-8.")
         try:
-            return model.model_validate(parse_json(await request.body()))
+            return model.model_validate(parse_json(await read_body(request)))
         except ValidationError as error:
             errors = [FieldError(pointer_of(item["loc"]), item["msg"]) for item in error.errors(include_input=False)]
             raise ProblemError(422, "The body does not have the declared form.", errors) from None
@@ -110,4 +117,5 @@ async def get_served(state: Annotated[State, Depends(get_state)]) -> Served:
 StateDep = Annotated[State, Depends(get_state)]
 ServedDep = Annotated[Served, Depends(get_served)]
 AnyCaller = Annotated[Caller, Security(require_caller)]
+PredictCaller = Annotated[Caller, Security(require_caller, scopes=[PREDICT])]
 AdminCaller = Annotated[Caller, Security(require_caller, scopes=[ADMIN])]

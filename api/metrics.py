@@ -31,6 +31,7 @@ class Metrics:
             registry=self.registry,
         )
         self._rows = Counter("mlops_predictions", "Answered rows.", ("model", "version"), registry=self.registry)
+        self._versions: dict[tuple[str, int], Any] = {}
         self._children: dict[tuple[str, str, int], tuple[Any, Any]] = {}
         ProcessCollector(registry=self.registry)
 
@@ -48,7 +49,9 @@ class Metrics:
 
     def count_rows(self, model: str, version: int, rows: int) -> None:
         """Counts rows that a version answered."""
-        self._rows.labels(model, str(version)).inc(rows)
+        if (model, version) not in self._versions:
+            self._versions[model, version] = self._rows.labels(model, str(version))
+        self._versions[model, version].inc(rows)
 
     def watch(self, state: "State") -> None:
         """From now on the gauges of a running service are part of the text."""

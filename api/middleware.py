@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,9 +18,16 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "frame-ancestors 'none'",
 }
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+RAW_HEADERS = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+PORT = re.compile(rb":[0-9]*$")
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 log = structlog.get_logger("api")
+
+
+def _values(scope: Scope, name: bytes) -> list[bytes]:
+    """All values of a header of the request; a few times as fast as Starlette's `Headers`."""
+    return [value for key, value in scope["headers"] if key == name]
 
 
 async def answer_early(problem: ProblemError, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,8 +78,8 @@ class RequestContext:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        given = _values(scope, b"x-request-id")
+        request_id = given[0].decode() if given and REQUEST_ID.fullmatch(given[0]) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = request_id
         started, status = time.perf_counter(), 0
 
@@ -81,10 +87,9 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                headers = [*message["headers"], (b"x-request-id", request_id.encode())]
+                present = {name for name, _ in headers}
+                message["headers"] = [*headers, *(item for item in RAW_HEADERS if item[0] not in present)]
             await send(message)
 
         try:
@@ -108,13 +113,12 @@ class HostCheck:
     """Refuses a Host that is not ours: a page elsewhere could otherwise point its own name at this server."""
 
     def __init__(self, app: ASGIApp, allowed: list[str]) -> None:
-        self.app, self.allowed = app, frozenset(name.lower() for name in allowed)
+        self.app, self.allowed = app, frozenset(name.lower().encode() for name in allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            hosts = Headers(scope=scope).getlist("host")
-            name = re.sub(r":[0-9]*$", "", hosts[0]).lower() if len(hosts) == 1 else ""
-            if name not in self.allowed:
+            hosts = _values(scope, b"host")
+            if len(hosts) != 1 or PORT.sub(b"", hosts[0]).lower() not in self.allowed:
                 await answer_early(ProblemError(400, "This server does not answer to that Host."), scope, receive, send)
                 return
         await self.app(scope, receive, send)
@@ -130,10 +134,9 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers, limit = Headers(scope=scope), self.limit(scope)
-        length = headers.get("content-length", "")
-        refusal = None
-        if headers.get("content-encoding", "identity") != "identity":
+        limit, refusal = self.limit(scope), None
+        length = b"".join(_values(scope, b"content-length"))  # the protocol lets one through
+        if any(coding != b"identity" for coding in _values(scope, b"content-encoding")):
             refusal = ProblemError(415, "Send the body without a content encoding.")
         elif length.isdigit() and int(length) > limit:
             refusal = ProblemError(413, f"The body is larger than {limit:,} bytes.", headers={"Connection": "close"})
@@ -143,14 +146,15 @@ class BodyLimit:
         await self.app(scope, self._counted(receive, limit), send)
 
     def _counted(self, receive: Receive, limit: int) -> Receive:
-        seen, deadline, complete = 0, time.monotonic() + self.seconds, False
+        seen, deadline, complete = 0, asyncio.get_running_loop().time() + self.seconds, False
 
         async def counted() -> Message:
             nonlocal seen, complete
             if complete:
                 return await receive()
             try:
-                message = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
             except TimeoutError:
                 raise ProblemError(408, "The body took too long.", headers={"Connection": "close"}) from None
             seen += len(message.get("body", b""))

@@ -20,6 +20,7 @@ MAX_HEADER_BYTES = 16 << 10
 MIN_READ_BYTES = 16 << 10  # what a reader has to take within STALL_SECONDS
 LENGTHS = {b"content-length", b"transfer-encoding"}
 VERSIONS = {b"1.0", b"1.1"}
+HEAD, INFORMATION = b"HTTP/1.1 ", b"HTTP/1.1 1"
 USER_TIMEOUT: int | None = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
 DETAILS = {
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: f"The header is larger than {MAX_HEADER_BYTES:,} bytes.",
@@ -74,7 +75,19 @@ class Transport:
 
     def __init__(self, inner: asyncio.Transport, owner: "Protocol") -> None:
         self._inner, self._owner, self._closing = inner, owner, False
-        self.write = inner.write
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Sends the head of an answer together with what follows it, which uvicorn writes at once or soon."""
+        if not self._head and data.startswith(HEAD) and not data.startswith(INFORMATION):
+            self._head = data
+        else:
+            self._inner.write(self._head + data)
+            self._head = b""
+
+    def write_eof(self) -> None:
+        self.write(b"")
+        self._inner.write_eof()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
@@ -86,9 +99,10 @@ class Transport:
         if self.is_closing():
             return
         self._closing = True
+        self.write(b"")
         if self._owner.conn.their_state in (h11.SEND_BODY, h11.ERROR):
             self._inner.resume_reading()
-            self._inner.write_eof()
+            self.write_eof()
             self._owner.later(LINGER_SECONDS, self._inner.close)
         else:
             self._inner.close()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,11 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 Values = Sequence[Any] | npt.NDArray[Any]
+Block = npt.NDArray[np.float64]  # columns × rows
 
+NUMERIC = frozenset(("number", "integer"))
+PLAIN = frozenset((int, float, type(None)))
+TEXTS = frozenset((str, type(None)))
 # Local time: numpy also takes "now", bare years, and time zones, which it drops with a warning.
 MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?)?")
 
@@ -78,13 +83,26 @@ class Schema:
         return [i for i, (_, position) in enumerate(self.inputs) if self.columns[position].type == "category"]
 
     @cached_property
-    def codes(self) -> dict[str, dict[str, int]]:
+    def codes(self) -> dict[str, "Codes"]:
         """By column: category to code."""
-        return {
-            column.name: {name: code for code, name in enumerate(column.categories)}
-            for column in self.columns
-            if column.type == "category"
-        }
+        return {column.name: Codes(column.categories) for column in self.columns if column.type == "category"}
+
+    @cached_property
+    def numbers(self) -> "Numbers":
+        """All columns of numbers, to be looked at in one piece."""
+        return Numbers([column for column in self.columns if column.type in NUMERIC], self.inputs)
+
+    @cached_property
+    def seen(self) -> tuple[Floats, Floats]:
+        """Lowest and highest value of each matrix column that training saw; for a category the codes it knows."""
+        low, high = np.full((2, len(self.inputs)), [[-np.inf], [np.inf]], dtype=np.float32)
+        for i, (_, position) in enumerate(self.inputs):
+            column = self.columns[position]
+            if column.type == "category":
+                high[i] = len(column.categories)
+            elif column.seen_low is not None and column.seen_high is not None and not column.derive:
+                low[i], high[i] = column.seen_low, column.seen_high
+        return low, high
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -96,6 +114,51 @@ class Schema:
             Column(**{key: value for key, value in column.items() if key in known}) for column in tree["columns"]
         ]
         return cls(**{**tree, "columns": columns})
+
+
+class Codes(dict[str | None, int]):
+    """Category to code; None is the missing one, everything else the unseen one."""
+
+    def __init__(self, categories: Sequence[str]) -> None:
+        super().__init__({name: code for code, name in enumerate(categories)})
+        self[None], self.unseen = len(categories), len(categories) + 1
+
+    def __missing__(self, _: object) -> int:
+        return self.unseen
+
+
+class Numbers:
+    """Columns of numbers as one block (columns × rows): one call of numpy for all of them, and not for each.
+
+    A block is only made of lists that hold nothing but numbers and None; everything else is looked at value by value.
+    """
+
+    def __init__(self, columns: Sequence[Column], inputs: Sequence[tuple[str, int]]) -> None:
+        self.names = [column.name for column in columns]
+        self.places = [i for i, (name, _) in enumerate(inputs) if name in set(self.names)]
+        bounds = np.array([_bounds(column) for column in columns]).reshape(-1, 2)
+        self._low, self._high = bounds[:, :1], bounds[:, 1:]
+        self._optional = np.array([not column.required for column in columns], dtype=bool).reshape(-1, 1)
+        self._whole = [i for i, column in enumerate(columns) if column.type == "integer"]
+
+    def block(self, columns: Mapping[str, Values], rows: int) -> Block | None:
+        """The numbers, NaN for a missing one; None where they are not plain."""
+        absent = [None] * rows
+        lists = [columns.get(name, absent) for name in self.names]
+        if not all(type(values) is list for values in lists) or not PLAIN.issuperset(map(type, chain(*lists))):
+            return None
+        try:
+            return np.array(lists, dtype=np.float64).reshape(len(lists), rows)
+        except OverflowError:  # an integer of more than 300 digits
+            return None
+
+    def accept(self, block: Block) -> bool:
+        """Whether nothing is wrong with any value."""
+        fine = (block >= self._low) & (block <= self._high) | np.isnan(block) & self._optional
+        if not fine.all():
+            return False
+        whole = block[self._whole]
+        return not self._whole or bool(((whole == np.floor(whole)) | np.isnan(whole)).all())
 
 
 def is_missing(value: Any) -> bool:
@@ -112,11 +175,13 @@ def _numbers(values: Values) -> npt.NDArray[np.float64]:
 def _moments(values: Values) -> npt.NDArray[np.datetime64]:
     if isinstance(values, np.ndarray) and values.dtype.kind == "M":
         return values.astype("datetime64[s]")
+    if TEXTS.issuperset(map(type, values)):
+        return np.array(values, dtype="datetime64[s]")  # None becomes NaT
     return np.array([np.datetime64("NaT") if is_missing(value) else value for value in values], dtype="datetime64[s]")
 
 
 def _minute_of_day(moments: npt.NDArray[np.datetime64]) -> npt.NDArray[np.int64]:
-    return (moments - moments.astype("datetime64[D]")).astype("timedelta64[m]").astype(np.int64)
+    return moments.astype(np.int64) // 60 % 1440
 
 
 def _day_of_week(moments: npt.NDArray[np.datetime64]) -> npt.NDArray[np.int64]:
@@ -139,13 +204,14 @@ PARTS: Mapping[str, Callable[[npt.NDArray[np.datetime64]], npt.NDArray[np.int64]
 
 def _encode_column(schema: Schema, column: Column, values: Values) -> Iterable[npt.NDArray[Any]]:
     if column.type == "category":
-        codes, missing = schema.codes[column.name], len(column.categories)
-        found = [missing if is_missing(value) else codes.get(value, missing + 1) for value in values]
-        return [np.array(found, dtype=np.float32)]
+        codes = schema.codes[column.name]
+        plain = TEXTS.issuperset(map(type, values))
+        return [np.array([codes[value if plain or not is_missing(value) else None] for value in values], np.float32)]
     if column.derive:
         moments = _moments(values)
-        known = ~np.isnat(moments)
-        return [np.where(known, PARTS[part](moments), np.nan) for part in column.derive]
+        unknown = np.isnat(moments)
+        parts = [PARTS[part](moments) for part in column.derive]
+        return [np.where(unknown, np.nan, part) for part in parts] if unknown.any() else parts
     if column.type == "boolean":
         return [np.array([math.nan if is_missing(value) else float(value) for value in values], dtype=np.float32)]
     return [_numbers(values)]
@@ -156,15 +222,7 @@ def encode(schema: Schema, columns: Mapping[str, Values], rows: int) -> Floats:
 
     A column that is not given counts as missing in every row.
     """
-    matrix = np.full((rows, len(schema.inputs)), np.nan, dtype=np.float32)
-    position = 0
-    for column in schema.columns:
-        given = columns.get(column.name)
-        parts = _encode_column(schema, column, [None] * rows if given is None else given)
-        for part in parts:
-            matrix[:, position] = part
-            position += 1
-    return matrix
+    return _encode(schema, columns, rows, schema.numbers.block(columns, rows))
 
 
 def find_problems(schema: Schema, columns: Mapping[str, Values], rows: int) -> list[Problem]:
@@ -172,8 +230,38 @@ def find_problems(schema: Schema, columns: Mapping[str, Values], rows: int) -> l
 
     A value that training never saw is no problem (see `find_unusual`), unless the column says `unseen: refuse`.
     """
-    problems = []
+    return _find_problems(schema, columns, rows, schema.numbers.block(columns, rows))
+
+
+def check_and_encode(schema: Schema, columns: Mapping[str, Values], rows: int) -> tuple[list[Problem], Floats]:
+    """Both in one: the problems, and the matrix when there are none."""
+    block = schema.numbers.block(columns, rows)
+    problems = _find_problems(schema, columns, rows, block)
+    return problems, _encode(schema, columns, rows, block) if not problems else np.empty((0, 0), dtype=np.float32)
+
+
+def _encode(schema: Schema, columns: Mapping[str, Values], rows: int, block: Block | None) -> Floats:
+    matrix = np.empty((rows, len(schema.inputs)), dtype=np.float32)
+    if block is not None:
+        matrix[:, schema.numbers.places] = block.T
+    position = 0
     for column in schema.columns:
+        if block is not None and column.type in NUMERIC:
+            position += 1
+            continue
+        given = columns.get(column.name)
+        for part in _encode_column(schema, column, [None] * rows if given is None else given):
+            matrix[:, position] = part
+            position += 1
+    return matrix
+
+
+def _find_problems(schema: Schema, columns: Mapping[str, Values], rows: int, block: Block | None) -> list[Problem]:
+    problems: list[Problem] = []
+    fine = block is not None and schema.numbers.accept(block)
+    for column in schema.columns:
+        if fine and column.type in NUMERIC:
+            continue
         values = columns.get(column.name)
         if values is None:
             values = [None] * rows
@@ -185,8 +273,11 @@ def _column_problems(column: Column, values: Values) -> list[tuple[int, str]]:
     if isinstance(values, np.ndarray) and values.dtype.kind in "fiuM":
         return _array_problems(column, values)
     known = set(column.categories) if column.unseen == "refuse" else None
-    if column.type in ("category", "text") and known is None and set(map(type, values)) == {str}:
-        return []
+    if TEXTS.issuperset(map(type, values)) and not (column.required and None in values):
+        if column.type in ("category", "text") and known is None:
+            return []
+        if column.type == "datetime" and _are_moments(values):
+            return []
     found = []
     for row, value in enumerate(values):
         if is_missing(value):
@@ -269,6 +360,17 @@ def _moment_problem(value: Any) -> str:
     return "" if _in_years(moment) else OUTSIDE_YEARS
 
 
+def _are_moments(texts: Values) -> bool:
+    """Whether nothing is wrong with any of them; None is allowed."""
+    if not all(text is None or MOMENT.fullmatch(text) for text in texts):
+        return False
+    try:
+        moments = np.array(texts, dtype="datetime64[s]")
+    except ValueError:
+        return False
+    return bool((_in_years(moments) | np.isnat(moments)).all())
+
+
 def _in_years(moments: Any) -> Any:
     years = moments.astype("datetime64[Y]").astype(np.int64) + 1970
     return (years >= 1700) & (years <= 2200)
@@ -276,15 +378,10 @@ def _in_years(moments: Any) -> Any:
 
 def find_unusual(schema: Schema, matrix: Floats) -> dict[str, npt.NDArray[np.bool_]]:
     """By column name: the rows whose value training never saw (another category, or outside its range)."""
-    unusual = {}
-    for i, (_, position) in enumerate(schema.inputs):
-        column = schema.columns[position]
-        if column.type == "category":
-            rows = matrix[:, i] > len(column.categories)
-        elif column.seen_low is not None and column.seen_high is not None and not column.derive:
-            rows = (matrix[:, i] < np.float32(column.seen_low)) | (matrix[:, i] > np.float32(column.seen_high))
-        else:
-            continue
-        if rows.any():
-            unusual[column.name] = rows
-    return unusual
+    low, high = schema.seen
+    unusual = (matrix < low) | (matrix > high)
+    if not unusual.any():
+        return {}
+    return {
+        schema.columns[schema.inputs[i][1]].name: unusual[:, i] for i in np.flatnonzero(unusual.any(axis=0)).tolist()
+    }

@@ -226,6 +226,25 @@ def test_numbers_in_an_array_have_the_problems_of_a_list(values, column):
     assert sorted(in_list, key=str) == sorted(in_array, key=str)
 
 
+ODD = st.sampled_from(
+    [None, 0, -1, 10, 11, 2.5, -0.0, 1e300, 10**400, True, math.nan, math.inf, "5", [], np.float32(3)]
+)
+
+
+@given(st.lists(st.fixed_dictionaries({"a": ODD, "b": ODD, "c": ODD}), max_size=4))
+@example([{"a": 0, "b": 5, "c": 10}])
+def test_a_block_of_numbers_has_the_problems_and_codes_of_each_value_alone(rows):
+    kinds = Column("a", "number", False, low=0, high=10), Column("b", "integer", True), Column("c", "number", True)
+    schema = schema_of(*kinds)
+    in_block = {name: [row[name] for row in rows] for name in "abc"}
+    one_by_one = {name: tuple(values) for name, values in in_block.items()}  # blocks are made of lists only
+    problems = find_problems(schema, one_by_one, len(rows))
+    assert find_problems(schema, in_block, len(rows)) == problems
+    if not problems:
+        codes = encode(schema, one_by_one, len(rows))
+        np.testing.assert_array_equal(encode(schema, in_block, len(rows)), codes)
+
+
 @given(st.lists(st.sampled_from(["1699-12-31", "1700-01-01", "2200-12-31", "2201-01-01", None]), min_size=1))
 def test_moments_in_an_array_have_the_problems_of_a_list(values):
     array = np.array(["NaT" if value is None else value for value in values], dtype="datetime64[s]")

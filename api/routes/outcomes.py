@@ -6,10 +6,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 
-from api.dependencies import ADMIN, ServedDep, StateDep
+from api.bodies import parse_json
+from api.dependencies import ADMIN, PredictCaller, ServedDep, StateDep, read_body
 from api.outcomes import LogUnavailableError, Outcome, parse_id, store_outcomes
 from api.problems import FieldError, ProblemError
-from api.routes.predict import PredictCaller, read_json
 from mlops_core.features import Schema
 
 MAX_OUTCOMES = 1_000
@@ -65,7 +65,7 @@ def _outcome_problem(value: Any, schema: Schema) -> str:
 @router.post("/v1/outcomes")
 async def add_outcomes(request: Request, caller: PredictCaller, state: StateDep, served: ServedDep) -> dict[str, int]:
     """Stores what came of predictions, all or none; told again, an outcome replaces the one before."""
-    outcomes = read_outcomes(await read_json(request), served.predictor.schema)
+    outcomes = read_outcomes(parse_json(await read_body(request)), served.predictor.schema)
     order = state.log.engine, caller.user.id, outcomes, ADMIN in caller.user.scopes
     unknown = await run_in_threadpool(store_outcomes, *order)
     if unknown:  # perhaps answered a moment ago, and not written yet

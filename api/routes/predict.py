@@ -1,46 +1,70 @@
-"""Predictions and their reasons; the columns come from the served bundle, so another table needs no code."""
+"""Predictions and their reasons; the columns come from the served bundle, so another table needs no code.
 
-from typing import Annotated, Any
+These routes do without FastAPI's dependencies, which cost more than the prediction: they ask for the caller themselves.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from fastapi import APIRouter, Request, Response, Security
+from fastapi import APIRouter
 from pydantic_core import to_json
-from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from api.bodies import columns_of_frame, parse_json, read_instances, refuse, to_columns
 from api.callers import Caller
-from api.dependencies import ServedDep, State, StateDep, require_caller
+from api.dependencies import PREDICT, PredictCaller, ServedDep, State, find_caller, read_body
 from api.entries import Answered, new_batch
 from api.problems import ProblemError
 from api.serving import Served
 from mlops_core.explain import explain
-from mlops_core.features import Floats, Values, encode, find_problems, find_unusual
+from mlops_core.features import Floats, Values, check_and_encode, find_unusual
 from mlops_core.serve.predictor import Doubles
 
 JSON = "application/json"
 MAX_EXPLAINED = 64
+QUICK_BYTES = 16 << 10  # a body of this size is answered sooner than a thread is woken
 
 router = APIRouter(tags=["predict"])
 
-PredictCaller = Annotated[Caller, Security(require_caller, scopes=["predict"])]
 
+@dataclass(frozen=True)
+class Asked:
+    """A request that may be answered: its caller has the scope, and there is a model."""
 
-async def read_json(request: Request) -> Any:
-    """The parsed body. Raises ProblemError for another content type, or for what is not strict JSON."""
-    kind, _, options = request.headers.get("content-type", "").partition(";")
-    if kind.strip().lower() != JSON or options.strip().lower() not in ("", "charset=utf-8", 'charset="utf-8"'):
-        raise ProblemError(415, f"Send the body as {JSON} in UTF-8.")
-    return parse_json(await request.body())
+    state: State
+    caller: Caller
+    served: Served
+    kind: str
+    body: bytes
 
+    def rows(self, tree: Any, max_rows: int) -> tuple[dict[str, Values], Floats]:
+        """Columns and matrix of the instances. Raises ProblemError."""
+        schema, rows = self.served.predictor.schema, read_instances(tree, max_rows)
+        columns = to_columns(schema, rows)
+        problems, matrix = check_and_encode(schema, columns, len(rows))
+        if problems:
+            raise refuse(problems)
+        return columns, matrix
 
-def encode_rows(served: Served, rows: list[Any]) -> tuple[dict[str, Values], Floats]:
-    """Columns and matrix of checked rows. Raises ProblemError 422."""
-    schema = served.predictor.schema
-    columns = to_columns(schema, rows)
-    problems = find_problems(schema, columns, len(rows))
-    if problems:
-        raise refuse(problems)
-    return columns, encode(schema, columns, len(rows))
+    def keep(self, columns: dict[str, Values], matrix: Floats, answer: Doubles) -> list[dict[str, Any]]:
+        """The entries of an answer that is in the log now. Raises LogFullError, which becomes 503."""
+        batch, served = new_batch(), self.served
+        entries = describe(served, batch, matrix, answer)
+        labels = None if served.predictor.schema.task == "regression" else [entry["label"] for entry in entries]
+        self.state.log.append(
+            Answered(batch, self.caller.user.id, served.name, served.version, self.kind, columns, answer, labels)
+        )
+        self.state.metrics.count_rows(served.name, served.version, len(entries))
+        return entries
+
+    def answer(self, entries: list[dict[str, Any]]) -> Response:
+        named = {"model": {"name": self.served.name, "version": self.served.version}, "predictions": entries}
+        return Response(to_json(named), media_type=JSON)
 
 
 def describe(served: Served, batch: str, matrix: Floats, answer: Doubles) -> list[dict[str, Any]]:
@@ -71,63 +95,68 @@ def describe(served: Served, batch: str, matrix: Floats, answer: Doubles) -> lis
     return entries
 
 
-def keep(
-    state: State,
-    caller: Caller,
-    served: Served,
-    kind: str,
-    columns: dict[str, Values],
-    matrix: Floats,
-    answer: Doubles,
-) -> list[dict[str, Any]]:
-    """The entries of an answer that is in the log now. Raises LogFullError, which becomes 503."""
-    batch = new_batch()
-    entries = describe(served, batch, matrix, answer)
-    labels = None if served.predictor.schema.task == "regression" else [entry["label"] for entry in entries]
-    state.log.append(Answered(batch, caller.user.id, served.name, served.version, kind, columns, answer, labels))
-    state.metrics.count_rows(served.name, served.version, len(entries))
-    return entries
-
-
-def _answer(served: Served, entries: list[dict[str, Any]]) -> Response:
-    body = {"model": {"name": served.name, "version": served.version}, "predictions": entries}
-    return Response(to_json(body), media_type=JSON, headers={"Cache-Control": "no-store"})
-
-
-@router.post("/v1/predict")
-async def predict(request: Request, caller: PredictCaller, state: StateDep, served: ServedDep) -> Response:
+def predict(asked: Asked) -> Response:
     """Label, probabilities, confidence and prediction set for every instance; value and interval for a number."""
-    rows = read_instances(await read_json(request), state.settings.max_rows)
-    columns, matrix = encode_rows(served, rows)
-    return _answer(served, keep(state, caller, served, "predict", columns, matrix, served.predictor.predict(matrix)))
+    columns, matrix = asked.rows(parse_json(asked.body), asked.state.settings.max_rows)
+    return asked.answer(asked.keep(columns, matrix, asked.served.predictor.predict(matrix)))
 
 
-@router.post("/v1/explain")
-async def explain_rows(request: Request, caller: PredictCaller, state: StateDep, served: ServedDep) -> Response:
+def explain_rows(asked: Asked) -> Response:
     """The same, and what each column contributes: `base_value` plus all contributions is the explained probability."""
-    rows = read_instances(await read_json(request), MAX_EXPLAINED)
-    columns, matrix = encode_rows(served, rows)
-    found = await run_in_threadpool(explain, served.predictor, served.background, matrix)
-    entries = keep(state, caller, served, "explain", columns, matrix, found.answer)
-    names = [column.name for column in served.predictor.schema.columns]
+    predictor = asked.served.predictor
+    columns, matrix = asked.rows(parse_json(asked.body), MAX_EXPLAINED)
+    found = explain(predictor, asked.served.background, matrix)
+    entries = asked.keep(columns, matrix, found.answer)
+    names = [column.name for column in predictor.schema.columns]
     for entry, base, parts in zip(entries, found.base_value.tolist(), found.contributions.tolist(), strict=True):
         entry |= {"base_value": base, "contributions": dict(zip(names, parts, strict=True))}
-    return _answer(served, entries)
+    return asked.answer(entries)
 
 
-@router.post("/invocations")
-async def invocations(request: Request, caller: PredictCaller, state: StateDep, served: ServedDep) -> Response:
+def invocations(asked: Asked) -> Response:
     """What `mlflow models serve` accepts: `dataframe_records`, `dataframe_split` or `instances`."""
-    tree = await read_json(request)
+    tree = parse_json(asked.body)
     kinds = {"dataframe_records", "dataframe_split", "instances"}
     if not isinstance(tree, dict) or len(kinds & set(tree)) != 1:
         raise ProblemError(422, f"The body must hold one of {', '.join(sorted(kinds))}.")
     if isinstance(tree.get("dataframe_split"), dict):
         tree = {"instances": columns_of_frame(tree["dataframe_split"])}
-    rows = read_instances({"instances": tree.get("instances", tree.get("dataframe_records"))}, state.settings.max_rows)
-    columns, matrix = encode_rows(served, rows)
-    entries = keep(state, caller, served, "invocations", columns, matrix, served.predictor.predict(matrix))
-    return Response(to_json({"predictions": entries}), media_type=JSON, headers={"Cache-Control": "no-store"})
+    tree = {"instances": tree.get("instances", tree.get("dataframe_records"))}
+    columns, matrix = asked.rows(tree, asked.state.settings.max_rows)
+    entries = asked.keep(columns, matrix, asked.served.predictor.predict(matrix))
+    return Response(to_json({"predictions": entries}), media_type=JSON)
+
+
+def _answering(
+    work: Callable[[Asked], Response], kind: str, quick_bytes: int
+) -> Callable[[Request], Awaitable[Response]]:
+    """A route that asks who it is, reads the body, and works when it is its turn: on the loop what is quick."""
+
+    async def answer(request: Request) -> Response:
+        state: State = request.app.state.api
+        caller = await find_caller(request, state, PREDICT)
+        asked = Asked(state, caller, state.slot.require(), kind, await read_body(request))
+        with state.admission.place():
+            if len(asked.body) <= quick_bytes:
+                return work(asked)
+            return await state.admission.run(request, work, asked)
+
+    return answer
+
+
+class QuickRoute(Route):
+    """A Starlette route that says which one it is, as FastAPI's do: metrics and the 405 ask for it."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, found = super().matches(scope)
+        return match, {**found, "route": self}
+
+
+ROUTES = [
+    QuickRoute("/v1/predict", _answering(predict, "predict", QUICK_BYTES), methods=["POST"]),
+    QuickRoute("/v1/explain", _answering(explain_rows, "explain", 0), methods=["POST"]),
+    QuickRoute("/invocations", _answering(invocations, "invocations", QUICK_BYTES), methods=["POST"]),
+]
 
 
 @router.get("/v1/model")

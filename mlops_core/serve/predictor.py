@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from mlops_core.features import Floats, Problem, Schema, Values, encode, find_problems
+from mlops_core.features import Floats, Problem, Schema, Values, check_and_encode, encode
 from mlops_core.serve.bundle import BundleError, Constants, read_constants, verify_bundle
 
 Doubles = npt.NDArray[np.float64]
@@ -23,7 +23,7 @@ def calibrate(raw: Doubles, constants: Constants) -> Doubles:
     """Softmax of slope · log p + offset: temperature and bias (Platt's scaling when there are two classes)."""
     if constants.calibration_offset is None:
         return raw
-    logits = constants.calibration_slope * np.log(np.clip(raw, TINY, 1)) + np.asarray(constants.calibration_offset)
+    logits = constants.calibration_slope * np.log(np.maximum(raw, TINY)) + constants.calibration_offset
     weights = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
@@ -46,9 +46,9 @@ class Predictor:
 
     def predict_columns(self, columns: Mapping[str, Values], rows: int) -> tuple[Doubles, list[Problem]]:
         """Answers for raw columns, and what is wrong with them; a row with a problem has an answer without meaning."""
-        problems = find_problems(self.schema, columns, rows)
+        problems, matrix = check_and_encode(self.schema, columns, rows)
         if not problems:
-            return self.predict(encode(self.schema, columns, rows)), []
+            return self.predict(matrix), []
         bad = sorted({problem.row for problem in problems})
         good = np.setdiff1d(np.arange(rows), bad)
         kept = {name: [values[row] for row in good] for name, values in columns.items()}

@@ -511,7 +511,9 @@ def test_two_processes_share_a_folder_and_each_adopts_the_dead_only(
         assert Spool(folder).adopt() == 0, "what one process adopted was adopted again"
     assert log.flush(20)
     found = stored(own_engine)
-    assert set(batches) < set(found) <= set(batches) | set(printed(tmp_path / "printed"))
+    told = set(batches) | set(printed(tmp_path / "printed"))
+    assert set(batches) < set(found)
+    assert len(set(found) - told) <= 1, "only the entry that it was about to print may be untold"
     assert len(found) == len(set(found))
 
 
