@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help setup run test test-fast lab ui bench lint format lock readme clean
+.PHONY: help setup run test test-fast serve lab ui bench lint format lock readme clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -24,6 +24,9 @@ test: .venv/dev ## all tests
 
 test-fast: .venv/dev ## the tests that need no run of the series
 	@pytest -n 2 -m "not slow"
+
+serve: .venv/all ## the API on http://127.0.0.1:8000, its pages on /docs
+	@mlops serve
 
 lab: .venv/all ## JupyterLab on the notebooks
 	@jupyter lab notebooks/01_ingest.ipynb
@@ -48,7 +51,7 @@ readme: .venv/dev ## write the numbers in README.md from the last run
 
 lock: .venv/uv ## resolve the dependencies again
 	@printf 'uv\nhatchling\neditables\n' | $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements/bootstrap.txt
-	@for set in serve: all:--extra=pipeline dev:--extra=pipeline\ --extra=dev; do \
+	@for set in all:--extra=pipeline dev:--extra=pipeline\ --extra=dev serve:--constraint=requirements/all.txt; do \
 	  $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	    pyproject.toml $${set#*:} -o requirements/$${set%%:*}.txt; done
 

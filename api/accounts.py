@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from api.passwords import check_policy, hash_password, verify_password
 from api.records import NAME_LENGTH, SessionRecord, UserRecord, reading, utc_now, writing
-from api.throttle import FailedAttemptError, change_counters, guarded
+from api.throttle import FailedAttemptError, change_counters, give_back, guarded, login_counters
 from mlops_core.errors import MLOpsError, RequestError, did_you_mean
 
 ADMIN = "admin"
@@ -213,27 +213,48 @@ def _replace_password(engine: Engine, seen: UserRecord, password_hash: str, now:
         record = session.get(UserRecord, seen.id, with_for_update=True)
         if record is None or record.token_version != seen.token_version:
             raise WrongPasswordError  # another change was faster
-        record.password_hash, record.password_changed_at = password_hash, now
-        _end_all(session, record, now)
-        return user_of(record)
+        return _give_password(session, record, password_hash, now)
 
 
-def set_enabled(engine: Engine, user_id: str, enabled: bool, *, now: datetime | None = None) -> User:
-    """Disabling ends every session; enabling again revives none."""
+def _give_password(session: Session, record: UserRecord, password_hash: str, now: datetime) -> User:
+    record.password_hash, record.password_changed_at = password_hash, now
+    _end_all(session, record, now)
+    return user_of(record)
+
+
+async def reset_password(engine: Engine, user: User, new: str, *, now: datetime | None = None) -> User:
+    """For an operator, who need not know the old one. Ends every session, and a block that guessing led to."""
+    check_policy(user.name, new)
+    return await asyncio.to_thread(_reset, engine, user, await hash_password(new), now or utc_now())
+
+
+def _reset(engine: Engine, user: User, password_hash: str, now: datetime) -> User:
     with writing(engine) as session:
-        record = _lock_for_change(session, user_id, keeps_admin=enabled)
-        if record.enabled and not enabled:
+        changed = _give_password(session, _lock_for_change(session, user.id, keeps_admin=True), password_hash, now)
+    give_back(engine, [*login_counters(user.name, ""), *change_counters(user.id)], succeeded=True)
+    return changed
+
+
+def change_user(
+    engine: Engine,
+    user_id: str,
+    *,
+    scopes: Iterable[str] | None = None,
+    enabled: bool | None = None,
+    now: datetime | None = None,
+) -> User:
+    """Both or nothing; what is None stays. Acts at once, on living sessions too.
+
+    Disabling ends every session; enabling again revives none.
+    """
+    kept = None if scopes is None else clean_scopes(scopes)
+    with writing(engine) as session:
+        keeps_admin = enabled is not False and (kept is None or ADMIN in kept)
+        record = _lock_for_change(session, user_id, keeps_admin=keeps_admin)
+        if record.enabled and enabled is False:
             _end_all(session, record, now or utc_now())
-        record.enabled = enabled
-        return user_of(record)
-
-
-def set_scopes(engine: Engine, user_id: str, scopes: Iterable[str]) -> User:
-    """Acts at once, on living sessions too."""
-    kept = clean_scopes(scopes)
-    with writing(engine) as session:
-        record = _lock_for_change(session, user_id, keeps_admin=ADMIN in kept)
-        record.scopes = kept
+        record.enabled = record.enabled if enabled is None else enabled
+        record.scopes = record.scopes if kept is None else kept
         return user_of(record)
 
 

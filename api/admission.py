@@ -35,10 +35,14 @@ class Admission:
     def _new_pool(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.workers, thread_name_prefix="predict")
 
+    @property
+    def full(self) -> bool:
+        return self.admitted >= self.workers + self.waiting
+
     @contextmanager
     def place(self) -> Iterator[None]:
         """A place in the queue for the time of the block. Raises ProblemError 503 when there is none."""
-        if self.admitted >= self.workers + self.waiting:
+        if self.full:
             raise busy("Too many predictions are waiting. Try again.")
         self.admitted += 1
         try:

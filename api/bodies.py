@@ -92,8 +92,8 @@ def read_instances(tree: Any, max_rows: int) -> list[Any]:
 
 def to_columns(schema: Schema, rows: Sequence[Any]) -> dict[str, Values]:
     """Columns of the given rows. Raises ProblemError for a row that is no object, or has a key nobody knows."""
+    known = schema.names
     names = list(rows[0]) if isinstance(rows[0], dict) else []
-    known = {column.name for column in schema.columns}
     if len(names) > 1 and known.issuperset(names) and _are_alike(rows, len(names)):
         with contextlib.suppress(KeyError):  # as many keys, but others
             return dict(zip(names, map(list, zip(*map(itemgetter(*names), rows), strict=True)), strict=True))

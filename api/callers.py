@@ -14,7 +14,8 @@ from sqlalchemy import Engine
 from starlette.concurrency import run_in_threadpool
 
 from api.accounts import User
-from api.sessions import check_session
+from api.records import AccountsUnavailableError
+from api.sessions import UnauthenticatedError, check_session
 from api.tokens import LEEWAY_SECONDS, Claims, KeyRing, verify_access_token
 from mlops_core.database import BUSY_SECONDS, sqlite_file
 
@@ -55,10 +56,11 @@ class Changes:
 
 @dataclass
 class Callers:
-    """Tokens that were verified, and whose they are."""
+    """Tokens that were verified, and whose they are; since when nobody can be asked about."""
 
     ring: KeyRing
     engine: Engine
+    down_since: float | None = None
     _claims: dict[str, Claims] = field(default_factory=dict)
     _known: dict[str, tuple[float, Caller]] = field(default_factory=dict)
     _stamp: object = None
@@ -75,11 +77,22 @@ class Callers:
         claims = self._verified(token, now)
         if stamp is not None and (known := self._known.get(token)) and known[0] > now:
             return known[1]
-        user = await run_in_threadpool(check_session, self.engine, claims.sub, claims.sid, claims.ver)
-        caller = Caller(user, claims)
+        caller = Caller(await self._ask(claims, now), claims)
         if stamp is not None and stamp == self._stamp:  # what was read is at least as new as the stamp
             self._known[token] = now + RECHECK_SECONDS, caller
         return caller
+
+    async def _ask(self, claims: Claims, now: float) -> User:
+        try:
+            user = await run_in_threadpool(check_session, self.engine, claims.sub, claims.sid, claims.ver)
+        except AccountsUnavailableError:
+            self.down_since = self.down_since or now
+            raise
+        except UnauthenticatedError:
+            self.down_since = None
+            raise
+        self.down_since = None
+        return user
 
     def _look(self) -> object:
         """The stamp of now, None where nothing may be remembered; forgets everybody when it is a new one."""

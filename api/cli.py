@@ -75,23 +75,22 @@ def add_user(
     wanted = [scope.strip() for scope in scopes.split(",") if scope.strip()]
     if not wanted:
         raise NoScopesError
-    given = _password(password_stdin)
-    made = "" if given or password_stdin else secrets.token_urlsafe(PASSWORD_BYTES)
+    given, made = _password(password_stdin)
     with _accounts() as engine:
         user = asyncio.run(create_user(engine, name, given or made, wanted))
     print(f"Added {user.name} ({', '.join(user.scopes)})" + (f" with the password {made}" if made else ""))
 
 
-def _password(from_pipe: bool) -> str:
-    """What was typed or sent; nothing where one is to be made."""
+def _password(from_pipe: bool) -> tuple[str, str]:
+    """What was typed or sent, or else one that was made; the other one is empty."""
     if from_pipe:
-        return sys.stdin.readline().rstrip("\r\n")
-    if not sys.stdin.isatty():
-        return ""
-    password: str = typer.prompt("Password (empty: make one)", default="", show_default=False, hide_input=True)
-    if password and password != typer.prompt("Again", default="", show_default=False, hide_input=True):
-        raise PasswordsDifferError
-    return password
+        return sys.stdin.readline().rstrip("\r\n"), ""
+    given: str = ""
+    if sys.stdin.isatty():
+        given = typer.prompt("Password (empty: make one)", default="", show_default=False, hide_input=True)
+        if given and given != typer.prompt("Again", default="", show_default=False, hide_input=True):
+            raise PasswordsDifferError
+    return given, "" if given else secrets.token_urlsafe(PASSWORD_BYTES)
 
 
 @users.command("list")
@@ -110,8 +109,22 @@ def show_users() -> None:
 @users.command("disable")
 def disable_user(name: Annotated[str, typer.Argument(metavar="NAME")]) -> None:
     """Disable an account; its sessions end at once."""
-    from api.accounts import require_user_named, set_enabled
+    from api.accounts import change_user, require_user_named
 
     with _accounts() as engine:
-        user = set_enabled(engine, require_user_named(engine, name).id, False)
+        user = change_user(engine, require_user_named(engine, name).id, enabled=False)
     print(f"Disabled {user.name}")
+
+
+@users.command("password")
+def reset_lost_password(
+    name: Annotated[str, typer.Argument(metavar="NAME")],
+    password_stdin: Annotated[bool, typer.Option("--password-stdin", help="Read the password from a pipe.")] = False,
+) -> None:
+    """Give an account another password, which is taken as by `add`; its sessions end at once."""
+    from api.accounts import require_user_named, reset_password
+
+    given, made = _password(password_stdin)
+    with _accounts() as engine:
+        user = asyncio.run(reset_password(engine, require_user_named(engine, name), given or made))
+    print(f"{user.name} has {f'the password {made}' if made else 'a new password'} now")

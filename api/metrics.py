@@ -71,6 +71,7 @@ class _Gauges(Collector):
         yield from self._admission()
         yield from self._model()
         yield from self._prediction_log()
+        yield from self._accounts()
 
     def _admission(self) -> Iterator[Metric]:
         admission = self.state.admission
@@ -84,6 +85,7 @@ class _Gauges(Collector):
         yield _gauge("mlops_model_refused_versions", "Versions that failed their checks.", len(slot.refused))
         since = slot.registry_down_since or 0.0
         yield _gauge("mlops_registry_down_since_timestamp_seconds", "0 while the registry answers.", since)
+        yield _gauge("mlops_registry_alias_missing", "1 while no version has the alias.", slot.alias_missing)
         info = GaugeMetricFamily("mlops_model_info", "The served version.", labels=("model", "version", "digest"))
         if served:
             info.add_metric((served.name, str(served.version), served.predictor.digest), 1)
@@ -98,6 +100,10 @@ class _Gauges(Collector):
         yield CounterMetricFamily("mlops_prediction_log_lost", "Requests that could not be kept.", log.lost)
         since = log.database_down_since or 0.0
         yield _gauge("mlops_prediction_log_down_since_timestamp_seconds", "0 while its database answers.", since)
+
+    def _accounts(self) -> Iterator[Metric]:
+        since = self.state.callers.down_since or 0.0
+        yield _gauge("mlops_accounts_down_since_timestamp_seconds", "0 while their database answers.", since)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

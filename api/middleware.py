@@ -36,40 +36,12 @@ async def answer_early(problem: ProblemError, scope: Scope, receive: Receive, se
     await render(problem, scope["path"][:200], request_id)(scope, receive, send)
 
 
-class LastResort:
-    """Answers 500 for whatever nobody foresaw, keeps the connection, and logs the trace under the request's id.
-
-    It must not re-raise: uvicorn would close the connection, and the client's next request would fail.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
-            await send(message)
-
-        try:
-            await self.app(scope, receive, watched)
-        except ClientDisconnect:
-            pass  # gone before all of its body was here: nobody is left to answer
-        except Exception:
-            request_id = scope.get("state", {}).get("request_id", "-")
-            log.exception("unhandled error", request_id=request_id, path=scope["path"])
-            if not started:
-                problem = ProblemError(500, "The server failed. The log knows more under this request's id.")
-                await answer_early(problem, scope, receive, send)
-
-
 class RequestContext:
-    """Gives every request an id and the security headers, and writes one line of log; no bodies, no tokens."""
+    """Around everything: gives a request its id, the answer its headers, the log its line; no bodies, no tokens.
+
+    What nobody foresaw becomes a 500 whose trace is in the log under that id. It is not raised again: uvicorn would
+    close the connection, and the client's next request would fail.
+    """
 
     def __init__(self, app: ASGIApp, observe: Callable[[str, str, int, float], None]) -> None:
         self.app, self.observe = app, observe
@@ -94,6 +66,13 @@ class RequestContext:
 
         try:
             await self.app(scope, receive, labelled)
+        except ClientDisconnect:
+            pass  # gone before all of its body was here: nobody is left to answer
+        except Exception:
+            log.exception("unhandled error", request_id=request_id, path=scope["path"])
+            if not status:
+                problem = ProblemError(500, "The server failed. The log knows more under this request's id.")
+                await answer_early(problem, scope, receive, labelled)
         finally:
             seconds = time.perf_counter() - started
             self.observe(scope["method"], getattr(scope.get("route"), "path", ""), status, seconds)

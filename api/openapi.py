@@ -11,11 +11,13 @@ from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 
 from api import schemas
-from api.model_schemas import answer_schemas, ref, request_schemas
+from api.forms import FIELD
+from api.model_schemas import answer_schemas, closed, ref, request_schemas
 from api.operations import ADMIN, MONITOR, OPEN, OPERATIONS, PARAMETERS, PREDICT, TEXT, Operation
 from api.problems import MEDIA_TYPE
 from api.samples import Sample, build_sample
 from api.serving import Served
+from api.uploads import FORM_MEDIA
 
 Tree = dict[str, Any]
 
@@ -71,6 +73,7 @@ ANSWERS = (
     schemas.ProblemAnswer,
     schemas.NotReady,
 )
+FILES = {"TableFile": {"type": "string", "format": "binary"}, "ScoredFile": {"type": "string", "format": "binary"}}
 DESCRIPTION = """Predictions of a registered model, with their reasons.
 
 Log in with **Authorize** (or `POST /auth/token`) and send the access token as `Authorization: Bearer …`.
@@ -96,18 +99,21 @@ def _problem(status: int) -> Tree:
 def _success(operation: Operation, sample: Sample) -> Tree:
     if not operation.answer:
         return {"description": "Done."}
-    schema = {"type": "string"} if operation.media == TEXT else ref(operation.answer)
+    schema = {"type": "string"} if TEXT in operation.media else ref(operation.answer)
     content: Tree = {"schema": schema}
     if operation.answer in sample:
         content["example"] = sample[operation.answer]
-    return {"description": operation.summary.rstrip("?") + ".", "content": {operation.media: content}}
+    return {"description": operation.summary.rstrip("?") + ".", "content": dict.fromkeys(operation.media, content)}
 
 
 def _body(operation: Operation, sample: Sample) -> Tree:
     content: Tree = {"schema": ref(operation.body)}
     if operation.body in sample:
         content["examples"] = {name: {"value": value} for name, value in sample[operation.body].items()}
-    return {"required": True, "content": {operation.sends: content}}
+    contents = dict.fromkeys(operation.sends, content)
+    if FORM_MEDIA in contents:
+        contents[FORM_MEDIA] = {"schema": closed({FIELD: ref(operation.body)})}
+    return {"required": True, "content": contents}
 
 
 def _operation(operation: Operation, sample: Sample) -> Tree:
@@ -137,7 +143,7 @@ def _components(served: Served | None, limits: tuple[int, int, int]) -> Tree:
     schema = served.predictor.schema if served else None
     flow = {"tokenUrl": "/auth/token", "refreshUrl": "/auth/token", "scopes": SCOPES}
     return {
-        "schemas": {**fixed["$defs"], **request_schemas(schema, *limits), **answer_schemas(schema)},
+        "schemas": {**fixed["$defs"], **FILES, **request_schemas(schema, *limits), **answer_schemas(schema)},
         "responses": {str(status): _problem(status) for status in WHEN},
         "securitySchemes": {"OAuth2": {"type": "oauth2", "flows": {"password": flow}}},
     }

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from api.schemas import NAME_OR_NOTHING
+from api.uploads import CSV_MEDIA, FORM_MEDIA, PARQUET_MEDIA
 
 JSON, FORM, TEXT = "application/json", "application/x-www-form-urlencoded", "text/plain"
+TABLES = CSV_MEDIA, PARQUET_MEDIA
 OPEN, ANY, PREDICT, MONITOR, ADMIN = None, "", "predict", "monitor", "admin"
 # The host, the body's size and encoding, and the header are looked at before any route is.
 EVERYWHERE = (400, 413, 415, 431, 500)
@@ -23,8 +25,8 @@ class Operation:
     body: str = ""
     errors: tuple[int, ...] = ()
     status: int = 200
-    media: str = JSON
-    sends: str = JSON
+    media: tuple[str, ...] = (JSON,)
+    sends: tuple[str, ...] = (JSON,)
     parameters: tuple[str, ...] = ()
     text: str = ""
 
@@ -43,7 +45,7 @@ OPERATIONS = {
     ("GET", "/readyz"): Operation(
         "read_readiness", "health", "Is a verified model loaded?", OPEN, "Readiness", errors=(503,)
     ),
-    ("GET", "/metrics"): Operation("read_metrics", "health", "Numbers for Prometheus", MONITOR, "Text", media=TEXT),
+    ("GET", "/metrics"): Operation("read_metrics", "health", "Numbers for Prometheus", MONITOR, "Text", media=(TEXT,)),
     ("POST", "/auth/token"): Operation(
         "create_token",
         "auth",
@@ -52,11 +54,11 @@ OPERATIONS = {
         "TokenAnswer",
         "TokenForm",
         (401, 429, 503),
-        sends=FORM,
+        sends=(FORM,),
         text="RFC 6749; `error` in a problem is the OAuth code. A refresh token is good once: twice ends the session.",
     ),
     ("POST", "/auth/revoke"): Operation(
-        "revoke_token", "auth", "End a session", OPEN, body="RevokeForm", errors=(503,), sends=FORM, text="RFC 7009."
+        "revoke_token", "auth", "End a session", OPEN, body="RevokeForm", errors=(503,), sends=(FORM,), text="RFC 7009."
     ),
     ("GET", "/auth/me"): Operation("read_me", "auth", "The account of the token", ANY, "UserAnswer"),
     ("PUT", "/auth/me/password"): Operation(
@@ -103,6 +105,21 @@ OPERATIONS = {
         "PredictAnswer",
         "PredictBody",
         text="Keep an entry's `id` to tell the outcome later. `unusual` names columns whose value training never saw.",
+    ),
+    ("POST", "/v1/predict/file"): Operation(
+        "predict_file",
+        "predictions",
+        "Predict for every row of a file",
+        PREDICT,
+        "ScoredFile",
+        "TableFile",
+        media=TABLES,
+        sends=(FORM_MEDIA, *TABLES),
+        text="A CSV file in UTF-8, or a Parquet file; the answer is one of the same kind, and has a row for each row, "
+        "in the same order: `prediction_id` to tell the outcome later, the table's own id, the answer, `unusual` "
+        "columns whose value training never saw, and in `reason` what is wrong with a row that has no answer. An empty "
+        "cell is a missing value, columns that the model does not know are passed over. `X-Model` names the version. "
+        "An answer that ends without its last chunk is not complete: send the file again.",
     ),
     ("POST", "/v1/explain"): Operation(
         "explain",

@@ -9,7 +9,7 @@ refuses, and with it the route: nothing is answered that cannot be kept.
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +63,8 @@ class PredictionLog:
     """The queue and its two threads.
 
     `waiting`, `spooled` and `written` count requests in memory, in files and in the database since the start;
-    `lost` counts those that could not be encoded or, at the very end, kept anywhere.
+    `lost` counts those that could not be encoded or, at the very end, kept anywhere. `prepare` is what has to succeed
+    before anything can be stored, where the database was away when its tables should have been looked at.
     """
 
     def __init__(
@@ -73,24 +74,30 @@ class PredictionLog:
         flush_seconds: float = FLUSH_SECONDS,
         retry_seconds: float = RETRY_SECONDS,
         max_rows: int = MAX_ROWS,
+        prepare: Callable[[], None] | None = None,
     ) -> None:
         self.engine, self.spool = engine, spool
         self.flush_seconds, self.retry_seconds, self.max_rows = flush_seconds, retry_seconds, max_rows
         self.waiting = self.written = self.lost = 0
-        self.database_down_since: float | None = None
+        self.database_down_since: float | None = time.time() if prepare else None
         self._queue: list[Answered] = []
         self._held: list[Held] = []
         self._rows = self._appended = self._done = 0
         self._lock, self._changed = threading.Lock(), threading.Condition()
         self._wake, self._ready, self._ending = threading.Event(), threading.Event(), threading.Event()
         self._drained, self._stopped = threading.Event(), threading.Event()
-        self._insert = _insert_new(engine)
+        self._insert, self._prepare = _insert_new(engine), prepare
         self._spooler = threading.Thread(target=self._run_spooler, name="log-spooler", daemon=True)
         self._writer = threading.Thread(target=self._run_writer, name="log-writer", daemon=True)
 
     @property
     def spooled(self) -> int:
         return self.spool.lines
+
+    @property
+    def crowded(self) -> bool:
+        """Whether who can wait should, so that there is room for those who cannot."""
+        return self._rows >= ENOUGH_ROWS or 2 * self.spool.bytes >= self.spool.max_bytes
 
     def start(self) -> None:
         """Adopts what killed processes left behind, and starts to write."""
@@ -187,6 +194,10 @@ class PredictionLog:
             if time.monotonic() >= look_at:
                 self._adopt()
                 look_at = time.monotonic() + ADOPT_SECONDS
+            if not self._is_prepared():
+                if self._ending.wait(self.retry_seconds):
+                    return
+                continue
             self._ready.clear()
             parcel = self.spool.next() or next(iter(self._held), None)
             if parcel is None:
@@ -195,6 +206,17 @@ class PredictionLog:
                 self._ready.wait(ADOPT_SECONDS)
             elif not self._move(parcel) and self._ending.wait(self.retry_seconds):
                 return
+
+    def _is_prepared(self) -> bool:
+        if self._prepare:
+            try:
+                self._prepare()
+            except Exception as error:  # as below
+                self._note_outage(error)
+                return False
+            self._prepare = None
+            self._note_recovery()
+        return True
 
     def _adopt(self) -> None:
         try:

@@ -16,6 +16,13 @@ from mlops_core.errors import MLOpsError
 SECONDS = 20.0
 FETCH_SECONDS = 300.0
 CHUNK = 1 << 16
+# For MLflow, unless the machine says otherwise. A connection that stays open would go on reading a SQLite file that was
+# moved away or replaced.
+IMPATIENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
+}
 
 
 class RegistryError(MLOpsError):
@@ -89,6 +96,7 @@ class RegistryProcess:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                env={**IMPATIENT, **os.environ},
                 start_new_session=True,  # a Ctrl-C is for the server, which ends this process when it is done
             )
         if self._closed:

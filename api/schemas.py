@@ -157,12 +157,19 @@ class Liveness(Body):
 
 
 class ModelState(Body):
-    """What is known of the served model and of the registry; what stands in `refused` is not served."""
+    """The served model, and what the service cannot reach; what stands in `refused` is not served.
+
+    `degraded`: somebody should look. Without accounts nobody is let in; without the rest predictions go on. Moments are
+    seconds since 1970.
+    """
 
     model: ModelName
     degraded: bool
     refused: dict[str, str]
+    alias_missing: bool
     registry_down_since: float | None
+    prediction_log_down_since: float | None
+    accounts_down_since: float | None
 
 
 class Readiness(ModelState):

@@ -28,6 +28,7 @@ from mlops_core.errors import RequestError
 from mlops_core.paths import state_dir
 
 BACKLOG = 512
+SWITCH_SECONDS = 0.0005  # Python's own ten times that is how long a small request would wait for a large one's thread
 KEEP_ALIVE_SECONDS = 30
 CLOSE_HEADER = (b"connection", b"close")
 
@@ -107,6 +108,7 @@ def open_socket(host: str, port: int) -> socket.socket:
 def serve(root: Path, host: str, port: int) -> None:
     """Serves until a signal ends it. Raises MLOpsError for whatever is wrong before anything is answered."""
     configure_logs()
+    sys.setswitchinterval(SWITCH_SECONDS)
     settings = load_api_settings()
     listener = open_socket(host, port)
     app = create_app(settings, root, build_slot(settings, root))

@@ -1,5 +1,6 @@
 """The model that answers: a private verified copy, swapped in one step, kept for days without a registry."""
 
+import contextlib
 import json
 import shutil
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
+from filelock import FileLock
 
 from api.registry import RegistryError
 from mlops_core.errors import MLOpsError
@@ -23,6 +25,8 @@ log = structlog.get_logger("api.serving")
 FIRST_BACKOFF_SECONDS = 5.0
 MAX_BACKOFF_SECONDS = 300.0
 POINTER = "current.json"
+OUTAGE = "registry_down.json"
+LOCK, LOCK_SECONDS = "fetch.lock", 30  # several processes of one checkout share the folder
 
 
 class NoModelError(MLOpsError):
@@ -76,7 +80,11 @@ class Served:
 
 @dataclass
 class ModelSlot:
-    """What is served now, and what is known of the registry. A swap is one assignment: no request sees half of it."""
+    """What is served now, and what is known of the registry. A swap is one assignment: no request sees half of it.
+
+    `registry_down_since` is when it failed first, in this process or one before; `alias_missing` says that it answers,
+    but knows no version behind the alias.
+    """
 
     name: str
     alias: str
@@ -85,6 +93,8 @@ class ModelSlot:
     current: Served | None = None
     refused: dict[int, str] = field(default_factory=dict)
     registry_down_since: float | None = None
+    alias_missing: bool = False
+    _closed: bool = False
     _retry_at: dict[int, float] = field(default_factory=dict)
     _failures: dict[int, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -95,8 +105,14 @@ class ModelSlot:
             raise NoModelError(self.name)
         return self.current
 
+    @property
+    def degraded(self) -> bool:
+        """Whether somebody should look: at a version that was refused, or at the registry."""
+        return bool(self.refused) or self.alias_missing or self.registry_down_since is not None
+
     def load_local(self) -> bool:
         """Opens the copy that was served last, so that a restart needs no registry; False without a good one."""
+        self.registry_down_since = self._read_outage()
         try:
             pointer = json.loads((self.folder / POINTER).read_bytes())
             self.current = self._open(int(pointer["version"]), dict(pointer["facts"]))
@@ -114,34 +130,84 @@ class ModelSlot:
             try:
                 wanted = self.registry.champion(self.name, self.alias)
             except Exception as error:
-                self.registry_down_since = self.registry_down_since or now()
-                log.warning("registry unreachable", error=str(error), since=self.registry_down_since)
+                self._note_outage(error, now())
                 return False
-            self.registry_down_since = None
+            self._note_answer(wanted, now())
             if wanted is None or (self.current and wanted == self.current.version):
                 return False
             if not retry and now() < self._retry_at.get(wanted, 0.0):
                 return False
             return self._take(wanted, now)
 
+    def close(self) -> None:
+        """Ends the registry's process; that a question then fails is no outage."""
+        self._closed = True
+        self.registry.close()
+
+    def _note_outage(self, error: Exception, at: float) -> None:
+        if self._closed or self.registry_down_since is not None:
+            return
+        self.registry_down_since = at
+        log.warning("registry unreachable", error=str(error), since=at)
+        self._write(OUTAGE, {"since": at})
+
+    def _note_answer(self, wanted: int | None, at: float) -> None:
+        if self.registry_down_since is not None:
+            log.info("registry is back", seconds=round(at - self.registry_down_since, 1))
+            self.registry_down_since = None
+            with contextlib.suppress(OSError):
+                (self.folder / OUTAGE).unlink(missing_ok=True)
+        if wanted is None and not self.alias_missing:
+            log.warning("no version has the alias", model=self.name, alias=self.alias)
+        self.alias_missing = wanted is None
+        # Readers may be going through the old one. What was refused before is nobody's concern any more.
+        self.refused = {version: reason for version, reason in self.refused.items() if version == wanted}
+
+    def _read_outage(self) -> float | None:
+        try:
+            return float(json.loads((self.folder / OUTAGE).read_bytes())["since"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _write(self, name: str, content: dict[str, Any]) -> bool:
+        """Tells the next start something; False when the disk does not take it, which must not end this one."""
+        draft = self.folder / f".{name}.tmp"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            draft.write_text(json.dumps(content), encoding="utf-8")
+            draft.replace(self.folder / name)
+        except OSError as error:
+            log.error("not written for the next start", file=name, error=str(error))
+            return False
+        return True
+
     def _take(self, version: int, now: Callable[[], float]) -> bool:
         try:
-            served = self._open(version, self._fetch(version))
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with FileLock(self.folder / LOCK, timeout=LOCK_SECONDS):
+                self._serve(version)
         except Exception as error:
             self._refuse(version, error, now())
             return False
-        self.current = served
-        self.refused.pop(version, None)
-        self._remember(served)
-        log.info("model swapped", model=self.name, version=version, digest=served.predictor.digest[:12])
+        self.refused = {}
+        self._failures.pop(version, None)
+        self._retry_at.pop(version, None)
         return True
+
+    def _serve(self, version: int) -> None:
+        try:
+            served = self._open(version, self._fetch(version))
+        except Exception:
+            shutil.rmtree(self._copy(version), ignore_errors=True)
+            raise
+        self.current = served
+        log.info("model swapped", model=self.name, version=version, digest=served.predictor.digest[:12])
+        self._remember(served)
 
     def _refuse(self, version: int, error: Exception, at: float) -> None:
         failures = self._failures[version] = self._failures.get(version, 0) + 1
         self._retry_at[version] = at + min(MAX_BACKOFF_SECONDS, FIRST_BACKOFF_SECONDS * 2 ** (failures - 1))
-        self.refused[version] = _reason(error)
-        if self.current is None or self.current.version != version:
-            shutil.rmtree(self._copy(version), ignore_errors=True)
+        self.refused = {version: _reason(error)}
         log.error("model refused", model=self.name, version=version, reason=self.refused[version], error=str(error))
 
     def _copy(self, version: int) -> Path:
@@ -151,7 +217,6 @@ class ModelSlot:
         draft = self.folder / f".{version}.draft"
         shutil.rmtree(draft, ignore_errors=True)
         shutil.rmtree(self._copy(version), ignore_errors=True)
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         facts = self.registry.fetch(self.name, version, draft)
         draft.rename(self._copy(version))
         return facts
@@ -162,9 +227,8 @@ class ModelSlot:
         return Served(self.name, self.alias, version, predictor, load_background(folder), facts)
 
     def _remember(self, served: Served) -> None:
-        draft = self.folder / f".{POINTER}.tmp"
-        draft.write_text(json.dumps({"version": served.version, "facts": served.facts}), encoding="utf-8")
-        draft.replace(self.folder / POINTER)
-        for old in self.folder.iterdir():
-            if old.is_dir() and old.name.isdigit() and int(old.name) != served.version:
+        if not self._write(POINTER, {"version": served.version, "facts": served.facts}):
+            return  # the next start needs the version that it still points to
+        for old in self.folder.iterdir():  # versions from before, and drafts of processes that were killed
+            if old.is_dir() and old != self._copy(served.version):
                 shutil.rmtree(old, ignore_errors=True)

@@ -1,15 +1,23 @@
-"""Writes the numbers in README.md from the files that the last run and the last benchmark left."""
+"""Writes the numbers in README.md from what the last run and benchmark left, and the answer to its own example."""
 
 import json
+import os
 import re
+import subprocess
+from contextlib import closing
 from pathlib import Path
 
 from benchmarks.__main__ import RESULTS
 from benchmarks.measure import ROOT
 from mlops_core.params import load_params
 from mlops_core.paths import Paths
+from mlops_core.pipeline.throwaway import open_registry, register_copy
+from mlops_core.registry.champions import promote
 from mlops_core.reports import read_metrics
+from mlops_core.serve.rehearsal import start_service
 
+EXAMPLE = re.compile(r"```bash\n(.*?)```", re.DOTALL)
+ANSWER = re.compile(r"(<!-- answer: begin[^\n]*-->\n).*?(<!-- answer: end -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- numbers: begin[^\n]*-->\n).*?(<!-- numbers: end -->)", re.DOTALL)
 NAMES = {"log_loss": "log-loss", "roc_auc": "ROC-AUC", "brier": "Brier", "ece": "calibration error"}
 
@@ -48,9 +56,34 @@ def _speed(results: dict[str, dict[str, float]]) -> list[str]:
     ]
 
 
+def run_example(text: str, folder: Path, port: int) -> str:
+    """What the README's commands print, to the letter, with port 8000 led to a server's own."""
+    (folder / ".curlrc").write_text(f"connect-to = 127.0.0.1:8000:127.0.0.1:{port}\n", encoding="ascii")
+    found = EXAMPLE.search(text)
+    assert found, "README.md has no ```bash block"
+    environment = {**os.environ, "CURL_HOME": str(folder)}
+    done = subprocess.run(
+        ["bash", "-eu", "-c", found[1]], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def render_answer(text: str) -> str:
+    """The README's example, answered by the bundle on disk through a real server."""
+    paths = Paths(ROOT, load_params(root=ROOT).dataset)
+    service = start_service(ROOT)
+    with closing(service):
+        store = open_registry(service.root)
+        promote(store, paths.dataset, register_copy(store, paths, paths.bundle), "for the README")
+        service.wait_for_model()
+        return f"```json\n{run_example(text, service.root, service.port)}\n```\n"
+
+
 def main() -> None:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
+    answer = render_answer(text)
+    text = ANSWER.sub(lambda match: match[1] + answer + match[2], text)
     path.write_text(BLOCK.sub(lambda match: match[1] + render_numbers(ROOT) + match[2], text), encoding="utf-8")
 
 

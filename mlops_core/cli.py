@@ -78,7 +78,7 @@ def score(
 @app.command()
 def models() -> None:
     """List what the registry holds."""
-    from mlops_core.pipeline.summary import describe_models
+    from mlops_core.pipeline.moves import describe_models
 
     print(describe_models())
 
@@ -92,7 +92,7 @@ def promote(
     version: Annotated[int, typer.Argument(metavar="VERSION", min=1)], reason: Reason, model: Model = ""
 ) -> None:
     """Make a version the champion, after trying its bundle."""
-    from mlops_core.pipeline.summary import promote_version
+    from mlops_core.pipeline.moves import promote_version
 
     print(promote_version(model, version, reason))
 
@@ -100,7 +100,7 @@ def promote(
 @app.command()
 def rollback(reason: Reason, model: Model = "") -> None:
     """Go back to the champion before; no later run promotes the one that is left by itself."""
-    from mlops_core.pipeline.summary import roll_back_champion
+    from mlops_core.pipeline.moves import roll_back_champion
 
     print(roll_back_champion(model, reason))
 

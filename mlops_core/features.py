@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 from itertools import chain
 from typing import Any
@@ -69,6 +69,11 @@ class Schema:
     columns: list[Column]
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """Of the columns."""
+        return frozenset(column.name for column in self.columns)
+
+    @cached_property
     def inputs(self) -> list[tuple[str, int]]:
         """Name of each matrix column and the position of the table column that it comes from."""
         return [
@@ -86,6 +91,20 @@ class Schema:
     def codes(self) -> dict[str, "Codes"]:
         """By column: category to code."""
         return {column.name: Codes(column.categories) for column in self.columns if column.type == "category"}
+
+    @cached_property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """By column of numbers: what it may hold."""
+        return {column.name: _bounds(column) for column in self.columns if column.type in NUMERIC}
+
+    @cached_property
+    def blanks(self) -> dict[str, list[float]]:
+        """By column: how a missing value is encoded."""
+        return {
+            column.name: [self.codes[column.name][None]] if column.type == "category" else [math.nan] * width
+            for column in self.columns
+            for width in [len(column.derive) or 1]
+        }
 
     @cached_property
     def numbers(self) -> "Numbers":
@@ -235,9 +254,76 @@ def find_problems(schema: Schema, columns: Mapping[str, Values], rows: int) -> l
 
 def check_and_encode(schema: Schema, columns: Mapping[str, Values], rows: int) -> tuple[list[Problem], Floats]:
     """Both in one: the problems, and the matrix when there are none."""
+    if rows == 1 and (cells := _encode_plain_row(schema, columns)) is not None:
+        return [], np.array([cells], dtype=np.float32)
     block = schema.numbers.block(columns, rows)
     problems = _find_problems(schema, columns, rows, block)
     return problems, _encode(schema, columns, rows, block) if not problems else np.empty((0, 0), dtype=np.float32)
+
+
+def _encode_plain_row(schema: Schema, columns: Mapping[str, Values]) -> list[float] | None:
+    """One row in a quarter of the time that numpy takes for it; None unless every value is plain and right."""
+    cells: list[float] = []
+    try:
+        for column in schema.columns:
+            values = columns.get(column.name)
+            value = None if values is None else values[0]
+            if value is None:
+                if column.required:
+                    return None
+                cells += schema.blanks[column.name]
+            else:
+                cells += _PLAIN_CELLS[column.type](schema, column, value)
+    except (KeyError, ValueError):
+        return None
+    return cells
+
+
+def _plain_number(schema: Schema, column: Column, value: Any) -> tuple[float]:
+    low, high = schema.bounds[column.name]
+    if type(value) not in PLAIN or not low <= value <= high or (column.type == "integer" and value % 1):
+        raise ValueError
+    return (value,)
+
+
+def _plain_category(schema: Schema, column: Column, value: Any) -> tuple[float]:
+    if type(value) is not str:
+        raise ValueError
+    codes = schema.codes[column.name]
+    code = codes[value]
+    if code == codes.unseen and column.unseen == "refuse":
+        raise ValueError
+    return (code,)
+
+
+def _plain_flag(_: Schema, __: Column, value: Any) -> tuple[float]:
+    if type(value) is not bool:
+        raise ValueError
+    return (value,)
+
+
+def _plain_moment(_: Schema, column: Column, value: Any) -> list[float]:
+    # Python reads 24:00 as midnight, numpy not at all; fractions are rare enough for numpy.
+    if type(value) is not str or len(value) > 19 or not MOMENT.fullmatch(value) or value[11:13] == "24":
+        raise ValueError
+    moment = datetime.fromisoformat(value)
+    if not 1700 <= moment.year <= 2200:
+        raise ValueError
+    parts = {
+        "minute_of_day": moment.hour * 60 + moment.minute,
+        "day_of_week": moment.weekday(),
+        "month": moment.month,
+    }
+    return [parts[part] for part in column.derive or [""]]
+
+
+_PLAIN_CELLS: Mapping[str, Callable[[Schema, Column, Any], Iterable[float]]] = {
+    "number": _plain_number,
+    "integer": _plain_number,
+    "category": _plain_category,
+    "boolean": _plain_flag,
+    "datetime": _plain_moment,
+}
 
 
 def _encode(schema: Schema, columns: Mapping[str, Values], rows: int, block: Block | None) -> Floats:

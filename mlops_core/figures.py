@@ -1,14 +1,15 @@
 """Pictures of what the stages found: each function returns a Figure whose title states the finding."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from textwrap import fill
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from IPython.display import Image
+from IPython.display import HTML, Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -54,6 +55,18 @@ def show(figure: Figure, alt: str, file: Path | None = None) -> Image:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(pixels)
     return Image(pixels, format="png", alt=alt)
+
+
+def text_table(rows: Mapping[str, Mapping[str, object]], columns: Sequence[str]) -> HTML:
+    """Sentences side by side, left-aligned and uncut; pandas would shorten them."""
+    style = "style='text-align: left; vertical-align: top'"
+    head = "".join(f"<th {style}>{escape(name)}</th>" for name in ("", *columns))
+    lines = [
+        f"<tr><th {style}>{escape(name)}</th>"
+        + "".join(f"<td {style}>{escape(str(row.get(column, '')))}</td>" for column in columns)
+        for name, row in rows.items()
+    ]
+    return HTML(f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>")
 
 
 def rate_by_month(rates: pd.Series, event: str) -> Figure:
@@ -189,4 +202,64 @@ def slice_figure(slices: pd.DataFrame, metric: str, overall: float) -> Figure:
     )
     axes.axvline(overall, color=GREY, linestyle="--")
     axes.tick_params(axis="y", labelsize=8)
+    return figure
+
+
+def reasons_figure(
+    base: float, parts: Mapping[str, float], values: Mapping[str, object], what: str, shown: int = 10
+) -> Figure:
+    """A waterfall from the base value to the answer: contributions by column, the smallest joined."""
+    series = pd.Series(dict(parts), dtype=float).sort_values(key=np.abs, ascending=False)
+    kept = series.head(shown).rename(lambda name: f"{name} = {_short(values.get(name))}")
+    if len(series) > shown:
+        kept = pd.concat([kept, pd.Series({f"{len(series) - shown} others": series[shown:].sum()})])
+    ends = base + kept.cumsum()
+    title = f"Most by {series.index[0]}: {what} {_short(base)} → {_short(ends.iloc[-1])}"
+    figure, axes = _axes(title, what, "", (8.0, 1.2 + 0.3 * len(kept)))
+    axes.barh(kept.index, kept, left=ends - kept, color=np.where(kept > 0, ORANGE, BLUE).tolist())
+    for place, (end, part) in enumerate(zip(ends, kept, strict=True)):
+        axes.text(end, place, f" {part:+.2g} ", fontsize=8, ha="left" if part >= 0 else "right", va="center")
+    axes.axvline(base, color=GREY, linestyle="--", linewidth=1)
+    axes.invert_yaxis()
+    axes.use_sticky_edges = False
+    axes.margins(x=0.12)
+    axes.tick_params(axis="y", labelsize=9)
+    return figure
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)[:16]
+
+
+def swap_figure(seen: pd.DataFrame, moves: Sequence[tuple[float, int]]) -> Figure:
+    """Every answer by its second (`at`) and time (`ms`), coloured by `version`; lines where the alias was moved."""
+    failed = int((seen["status"] != 200).sum())
+    title = f"{len(moves)} changes of the model under {len(seen):,} requests, {failed or 'none'} failed"
+    figure, axes = _axes(title, "seconds; dashed: the alias is moved", "answered after, ms", (8.0, 3.4))
+    for at, _ in moves:
+        axes.axvline(at, color=GREY, linestyle="--", linewidth=1)
+    for (version, group), colour in zip(seen.groupby("version"), (BLUE, ORANGE, GREEN, GREY), strict=False):
+        axes.scatter(group["at"], group["ms"], s=7, color=colour, label=f"version {version}")
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(axis="y", which="both", labelsize=8)
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1), markerscale=2)
+    return figure
+
+
+def latency_figure(times: Mapping[str, Sequence[float]], quantiles: Sequence[float] = (0.5, 0.99)) -> Figure:
+    """Share of requests that are answered within a time (ms), one line per kind of request."""
+    halves = ", ".join(f"{name} {np.median(values):.1f} ms" for name, values in times.items())
+    figure, axes = _axes(f"Half of all within: {halves}", "ms", "share of requests answered", (8.0, 3.4))
+    for (name, values), colour in zip(times.items(), (GREY, BLUE, ORANGE, GREEN), strict=False):
+        ordered = np.sort(values)
+        axes.step(ordered, np.arange(1, len(ordered) + 1) / len(ordered), where="post", color=colour, label=name)
+        axes.scatter(np.quantile(ordered, quantiles), quantiles, color=colour, s=24, zorder=3)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.tick_params(axis="x", which="both", labelsize=8)
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.legend(frameon=False, fontsize=9)
     return figure

@@ -64,6 +64,12 @@ class TrainParams(Section):
     background_rows: Count
 
 
+class ServeParams(Section):
+    rows: Annotated[int, Field(ge=1, le=1000)]  # what the API takes as outcomes at a time
+    swaps: Count
+    requests: Annotated[int, Field(ge=10)]
+
+
 class Params(Section):
     """Everything a run depends on besides code and data; logged to MLflow as it stands."""
 
@@ -75,6 +81,7 @@ class Params(Section):
     track: TrackParams
     tune: TuneParams
     train: TrainParams
+    serve: ServeParams
 
     def flat(self) -> dict[str, Any]:
         """`{"tune.trials": 30, …}`."""

@@ -100,6 +100,7 @@ def make_params(**changes: Any) -> Params:
             "parity_tolerance": 1e-5,
             "background_rows": 20,
         },
+        "serve": {"rows": 20, "swaps": 1, "requests": 10},
     }
     for section, values in changes.items():
         tree[section] = {**tree[section], **values} if isinstance(values, dict) else values

@@ -1,4 +1,5 @@
 import csv
+import gzip
 import io
 import re
 
@@ -8,9 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from tables import TASKS, make_table
 
-from mlops_core.serve import batch
-from mlops_core.serve.batch import ScoreError, count_rows, escape_formula, score_file
+from mlops_core.serve import tables
+from mlops_core.serve.batch import ScoreError, escape_formula, score_file
 from mlops_core.serve.predictor import load_predictor
+from mlops_core.serve.tables import count_rows
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,7 @@ def test_the_size_of_a_chunk_does_not_show_in_the_answers(predictor, tmp_path, m
     write(table, tmp_path / "in.parquet")
     results = []
     for rows in (chunk, 1000):
-        monkeypatch.setattr(batch, "CHUNK_ROWS", rows)
+        monkeypatch.setattr(tables, "CHUNK_ROWS", rows)
         done = run(predictor, tmp_path / "in.parquet", tmp_path / target)
         path = tmp_path / target
         apart = path.with_suffix(f".rejected{path.suffix}")
@@ -116,7 +118,7 @@ def test_the_size_of_a_block_does_not_show_in_the_answers(predictor, tmp_path, m
     table = spoiled().assign(ticket=["a" * (i * 7 % 40) + "\n" + "b" * (i * 11 % 90) for i in range(30)])
     write(table, tmp_path / "in.csv")
     expected = run(predictor, tmp_path / "in.csv", tmp_path / "whole.csv")
-    monkeypatch.setattr(batch, "CSV_BLOCK", block)
+    monkeypatch.setattr(tables, "CSV_BLOCK", block)
     assert run(predictor, tmp_path / "in.csv", tmp_path / "parts.csv") == expected
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "parts.csv"), pd.read_csv(tmp_path / "whole.csv"), atol=1e-6)
     for kind in ("parts", "whole"):
@@ -155,7 +157,7 @@ def test_no_cell_of_a_written_csv_is_a_formula(predictor, tmp_path, sign, source
 
 
 def test_a_formula_that_comes_late_does_not_change_the_file(predictor, tmp_path, monkeypatch):
-    monkeypatch.setattr(batch, "CHUNK_ROWS", 1)
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 1)
     table = good_table(3).assign(ticket=["a", "=b", "c"])
     run(predictor, write(table, tmp_path / "in.parquet"), tmp_path / "out.csv")
     assert [line[0] for line in read_text(tmp_path / "out.csv")] == ["ticket", "a", "'=b", "c"]
@@ -172,7 +174,7 @@ class Stop(BaseException):
 
 @pytest.mark.parametrize("target", ["out.csv", "out.parquet"])
 def test_an_interrupted_run_leaves_no_file(predictor, tmp_path, monkeypatch, target):
-    monkeypatch.setattr(batch, "CHUNK_ROWS", 5)
+    monkeypatch.setattr(tables, "CHUNK_ROWS", 5)
     write(spoiled().astype({"count": "str"}), tmp_path / "in.parquet")
     seen = []
 
@@ -227,6 +229,9 @@ GOOD = good_table(2).to_csv(index=False)
         (GOOD.encode("utf-16"), "not UTF-8"),
         ((GOOD + "only,two\n").encode(), "cannot be read.*[Cc]olumn"),
         ((GOOD + 't3,"2013').encode(), "cannot be read"),
+        ((GOOD + 't3,2013-01-01,1,2,u,A,"True\n').encode(), "a quote is never closed"),
+        (gzip.compress(GOOD.encode()), "is compressed, not CSV"),
+        (GOOD.encode("utf-16-le"), "holds NUL bytes"),
         (b'"' + b"x" * 200_000 + b'"\n', "cannot be read"),
     ],
 )
@@ -325,6 +330,58 @@ def test_the_usual_words_are_true_and_false_in_any_file(predictor, tmp_path, tex
 def test_a_parquet_column_of_another_type_is_rejected_not_reinterpreted(predictor, tmp_path, change):
     (tmp_path / "in.parquet").write_bytes(parquet(**change))
     assert run(predictor, tmp_path / "in.parquet", tmp_path / "out.csv").rejected == 2
+
+
+def test_a_text_with_a_nul_is_rejected(predictor, tmp_path):
+    table = good_table(3).assign(kind=["u", "u\x00", None])
+    for source in ("in.csv", "in.parquet"):
+        assert run(predictor, write(table, tmp_path / source), tmp_path / "out.csv").rejected == 1
+        assert read_text(tmp_path / "out.rejected.csv")[1][-1] == "kind must not hold a NUL"
+
+
+SAME = {
+    "at": (pa.date32(), pa.timestamp("s")),
+    "amount": (pa.decimal128(12, 3), pa.float64()),
+    "count": (pa.uint8(), pa.float32()),
+    "kind": (pa.dictionary(pa.int8(), pa.string()), pa.string_view()),
+    "gate": (pa.large_string(), pa.string()),
+}
+
+
+@pytest.mark.parametrize("column", SAME)
+def test_types_that_say_the_same_get_the_same_answers(predictor, tmp_path, column):
+    table = pa.Table.from_pandas(good_table(5).assign(at=pd.Timestamp("2013-05-06")), preserve_index=False)
+    place, answers = table.schema.get_field_index(column), []
+    for kind in SAME[column]:
+        changed = table.set_column(place, column, table.column(column).cast(kind))
+        pq.write_table(changed, tmp_path / "in.parquet")
+        assert run(predictor, tmp_path / "in.parquet", tmp_path / "out.parquet").rejected == 0
+        answers.append(pd.read_parquet(tmp_path / "out.parquet"))
+    pd.testing.assert_frame_equal(*answers, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("column", "kind"),
+    [
+        ("at", pa.timestamp("ns", "Europe/Berlin")),
+        ("at", pa.timestamp("s", "No/Where")),
+        ("at", pa.time32("s")),
+        ("amount", pa.duration("s")),
+        ("amount", pa.list_(pa.int64())),
+        ("kind", pa.binary()),
+        ("kind", pa.timestamp("ns")),
+        ("open", pa.date32()),
+    ],
+)
+def test_a_type_that_no_value_has_is_rejected_and_gaps_are_gaps(predictor, tmp_path, column, kind):
+    table = pa.Table.from_pandas(good_table(2), preserve_index=False)
+    values = pa.array([{"binary": b"u", "list": [1]}.get(str(kind).partition("<")[0], 5), None], kind)
+    changed = table.set_column(table.schema.get_field_index(column), column, values)
+    pq.write_table(changed, tmp_path / "in.parquet")
+    done = run(predictor, tmp_path / "in.parquet", tmp_path / "out.parquet")
+    assert done.rejected == (2 if column == "at" else 1)
+    reasons = pq.read_table(tmp_path / "out.rejected.parquet").column("reason").to_pylist()
+    assert reasons[0].startswith(f"{column} must be")
 
 
 def test_rows_are_counted_where_a_file_tells_them(tmp_path):

@@ -2,6 +2,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tables import make_schema
 
-from mlops_core.features import Column, Schema, encode, find_problems, find_unusual
+from mlops_core.features import Column, Schema, check_and_encode, encode, find_problems, find_unusual
 
 
 def schema_of(*columns: Column) -> Schema:
@@ -245,6 +246,35 @@ def test_a_block_of_numbers_has_the_problems_and_codes_of_each_value_alone(rows)
         np.testing.assert_array_equal(encode(schema, in_block, len(rows)), codes)
 
 
+ODD_CELLS = {
+    "amount": st.none() | st.floats(-101, 101) | ODD,
+    "count": st.integers() | ODD,
+    "kind": CELLS["kind"] | ODD,
+    "open": CELLS["open"] | ODD,
+    "at": CELLS["at"]
+    | st.from_regex(
+        r"(1699|1700|2013|2200|2201)-[01][0-9]-[0-3][0-9]([T ][0-2][0-9]:[0-5][0-9](:00(\.5)?)?)?", fullmatch=True
+    ),
+}
+
+
+@given(
+    st.fixed_dictionaries({name: CELLS[name] | odd for name, odd in ODD_CELLS.items()}),
+    st.sets(st.sampled_from(sorted(CELLS))),
+)
+@example({"amount": 1, "count": 2, "kind": "u", "open": True, "at": "2013-12-24T24:00"}, set())
+@example({"amount": 1, "count": 2, "kind": "w", "open": True, "at": "2013-12-24 07:55"}, set())
+def test_a_single_row_has_the_problems_and_codes_it_has_among_others(row, absent):
+    columns = {name: [value] for name, value in row.items() if name not in absent}
+    for unseen in ("flag", "refuse"):
+        schema = schema_of(*(replace(column, unseen=unseen) for column in SCHEMA.columns))
+        problems, matrix = check_and_encode(schema, columns, 1)
+        assert problems == find_problems(schema, columns, 1)
+        if not problems:
+            np.testing.assert_array_equal(matrix, encode(schema, columns, 1))
+            assert matrix.dtype == np.float32
+
+
 @given(st.lists(st.sampled_from(["1699-12-31", "1700-01-01", "2200-12-31", "2201-01-01", None]), min_size=1))
 def test_moments_in_an_array_have_the_problems_of_a_list(values):
     array = np.array(["NaT" if value is None else value for value in values], dtype="datetime64[s]")
@@ -300,7 +330,7 @@ WITHOUT = """
 import sys
 for name in ("pandas", "sklearn", "pyarrow", "mlflow", "scipy"):
     sys.modules[name] = None
-from mlops_core.features import Column, Schema, encode, find_problems
+from mlops_core.features import Column, Schema, check_and_encode, encode, find_problems
 import mlops_core.serve.predictor, mlops_core.serve.answers, mlops_core.serve.bundle
 schema = Schema("s", "binary", "y", ["no", "yes"], None, [
     Column("kind", "category", True, ["u"]), Column("at", "datetime", True, derive=["day_of_week"])])

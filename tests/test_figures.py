@@ -20,6 +20,7 @@ SCORES = pd.DataFrame(
 )
 SLICES = pd.DataFrame({"slice": ["gate", "gate"], "value": ["A", "B"], "rows": [300, 100], "log_loss": [0.4, 0.6]})
 BINS = pd.DataFrame({"bin": [0, 1], "stated": [0.2, 0.8], "observed": [0.25, 0.7], "rows": [50, 50]})
+SEEN = pd.DataFrame({"at": [0.1, 0.6], "ms": [1.0, 2.0], "status": [200, 503], "version": [1, 2]})
 
 MAKERS = {
     "rate_by_month": lambda: figures.rate_by_month(pd.Series([0.1, 0.3], index=[1, 7]), "late"),
@@ -34,6 +35,11 @@ MAKERS = {
     "cost_figure": lambda: figures.cost_figure(pd.DataFrame({"threshold": [0.2, 0.3], "cost": [0.5, 0.4]}), 0.25),
     "scores_with_baselines": lambda: figures.scores_with_baselines(SCORES, "log_loss"),
     "slice_figure": lambda: figures.slice_figure(SLICES, "log_loss", 0.45),
+    "reasons_figure": lambda: figures.reasons_figure(
+        0.25, {"kind": -0.05, "amount": 0.3, "gate": 0.01}, {"kind": "u", "amount": 12.0, "gate": "A"}, "late", shown=2
+    ),
+    "swap_figure": lambda: figures.swap_figure(SEEN, [(0.5, 2)]),
+    "latency_figure": lambda: figures.latency_figure({"floor": [0.5, 0.6, 0.7], "predict": [1.0, 1.2, 9.0]}),
 }
 
 
@@ -60,6 +66,9 @@ def title(name):
         ("cost_figure", "act from 0.25, the calibration days say 0.30"),
         ("scores_with_baselines", "Ours has the lowest log loss"),
         ("slice_figure", "Hardest: gate B, log loss 0.600"),
+        ("reasons_figure", "Most by amount: late 0.25 → 0.51"),
+        ("swap_figure", "1 changes of the model under 2 requests, 1 failed"),
+        ("latency_figure", "floor 0.6 ms, predict 1.2 ms"),
     ],
 )
 def test_a_title_states_what_was_found(name, finding):
@@ -94,3 +103,18 @@ def test_a_shown_figure_carries_a_text_for_those_who_cannot_see_it(tmp_path):
     assert metadata["alt"] == "Late arrivals by month"
     assert file.read_bytes() == figures.to_png(MAKERS["rate_by_month"]())
     assert data
+
+
+def test_reasons_lead_from_the_base_to_the_answer_with_the_small_ones_joined():
+    axes = MAKERS["reasons_figure"]().axes[0]
+    ends = [bar.get_x() + bar.get_width() for bar in axes.patches]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["amount = 12", "kind = u", "1 others"]
+    assert axes.patches[0].get_x() == pytest.approx(0.25)
+    assert ends == pytest.approx([0.55, 0.5, 0.51])
+
+
+def test_a_table_of_texts_cuts_nothing_and_takes_nothing_for_markup():
+    table = figures.text_table({"<b>": {"detail": "x" * 200, "unasked": 1}}, ["status", "detail"]).data
+    assert "x" * 200 in table
+    assert "&lt;b&gt;" in table
+    assert "unasked" not in table

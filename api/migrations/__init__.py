@@ -6,7 +6,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 
-from api.records import database_errors
+from api.records import AccountsUnavailableError, database_errors
 from mlops_core.database import create_private_file, open_engine, store_lock
 from mlops_core.errors import MLOpsError
 
@@ -24,12 +24,15 @@ class UnknownSchemaError(MLOpsError):
         )
 
 
-def migrate(url: str, folder: Path) -> None:
-    """Creates or upgrades the store in one transaction, or finds it up to date; `folder` holds the lock file."""
+def migrate(url: str, folder: Path, unavailable: type[MLOpsError] = AccountsUnavailableError) -> None:
+    """Creates or upgrades the store in one transaction, or finds it up to date; `folder` holds the lock file.
+
+    Raises `unavailable` for a database that is down, locked or full, and UnknownSchemaError.
+    """
     config = Config()
     config.set_main_option("script_location", "api:migrations")
     config.set_main_option("path_separator", "os")
-    with store_lock(url, folder), database_errors():
+    with store_lock(url, folder), database_errors(unavailable):
         create_private_file(url)
         engine = open_engine(url)
         try:

@@ -1,11 +1,12 @@
 """Accounts, for administrators."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from api.accounts import MAX_PAGE, create_user, delete_user, list_users, require_user, set_enabled, set_scopes
+from api.accounts import MAX_PAGE, change_user, create_user, delete_user, list_users
 from api.dependencies import AdminCaller, StateDep, json_body
 from api.routes.auth import user_answer
 from api.schemas import NewUser, UserAnswer, UserChange, UserPage
@@ -38,12 +39,8 @@ async def patch_user(
     _caller: AdminCaller, state: StateDep, user_id: str, body: Annotated[UserChange, Depends(json_body(UserChange))]
 ) -> UserAnswer:
     """Enable, disable, or give other scopes; acts on the account's next request."""
-    user = await run_in_threadpool(require_user, state.engine, user_id)
-    if body.scopes is not None:
-        user = await run_in_threadpool(set_scopes, state.engine, user_id, body.scopes)
-    if body.enabled is not None:
-        user = await run_in_threadpool(set_enabled, state.engine, user_id, body.enabled)
-    return user_answer(user)
+    change = partial(change_user, state.engine, user_id, scopes=body.scopes, enabled=body.enabled)
+    return user_answer(await run_in_threadpool(change))
 
 
 @router.delete("/{user_id}", status_code=204)

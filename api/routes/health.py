@@ -8,9 +8,8 @@ from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from api.callers import Caller
-from api.dependencies import StateDep, require_caller
+from api.dependencies import State, StateDep, require_caller
 from api.problems import RETRY_AFTER, ProblemError, answer
-from api.serving import ModelSlot
 
 router = APIRouter(tags=["health"])
 
@@ -21,21 +20,24 @@ async def livez() -> dict[str, str]:
     return {"status": "up"}
 
 
-def _facts(slot: ModelSlot) -> dict[str, Any]:
+def _facts(state: State) -> dict[str, Any]:
+    slot, away = state.slot, (state.log.database_down_since, state.callers.down_since)
     return {
         "model": {"name": slot.name, "version": slot.current.version if slot.current else None},
-        "degraded": bool(slot.refused) or slot.registry_down_since is not None,
+        "degraded": slot.degraded or away != (None, None),
         "refused": {str(version): reason for version, reason in slot.refused.items()},
+        "alias_missing": slot.alias_missing,
         "registry_down_since": slot.registry_down_since,
+        "prediction_log_down_since": away[0],
+        "accounts_down_since": away[1],
     }
 
 
 @router.get("/readyz")
 async def readyz(request: Request, state: StateDep) -> Response:
-    """200 with a verified model, 503 before; what was refused and since when the registry is away stands here too."""
-    slot, draining = state.slot, request.app.state.draining
-    facts = _facts(slot)
-    if slot.current is None or draining:
+    """200 with a verified model, 503 before; what was refused, and since when what is away, stands here too."""
+    facts, draining = _facts(state), request.app.state.draining
+    if state.slot.current is None or draining:
         detail = "The process is ending." if draining else "No verified model is loaded yet."
         headers = {"Retry-After": str(RETRY_AFTER)}
         return answer(request, ProblemError(503, detail, headers=headers, facts=facts))

@@ -3,8 +3,9 @@
 These routes do without FastAPI's dependencies, which cost more than the prediction: they ask for the caller themselves.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from api.bodies import columns_of_frame, parse_json, read_instances, refuse, to_columns
 from api.callers import Caller
@@ -67,6 +68,18 @@ class Asked:
         return Response(to_json(named), media_type=JSON)
 
 
+class _Spelt(dict[tuple[bool, ...], list[str]]):
+    """Which classes are members, as a list of names: few distinct ones for many rows, so each is made once."""
+
+    def __init__(self, classes: list[str]) -> None:
+        super().__init__()
+        self.classes = classes
+
+    def __missing__(self, members: tuple[bool, ...]) -> list[str]:
+        names = self[members] = list(compress(self.classes, members))
+        return names
+
+
 def describe(served: Served, batch: str, matrix: Floats, answer: Doubles) -> list[dict[str, Any]]:
     """One entry per row: its id in the log, the answer, and the columns whose value training never saw."""
     predictor, schema = served.predictor, served.predictor.schema
@@ -79,15 +92,18 @@ def describe(served: Served, batch: str, matrix: Floats, answer: Doubles) -> lis
         ]
     else:
         chosen, sets, classes = predictor.labels(answer), predictor.prediction_sets(answer), schema.classes
+        spelt = _Spelt(classes)
         entries = [
             {
                 "id": key,
                 "label": classes[label],
-                "probabilities": dict(zip(classes, row, strict=True)),
+                "probabilities": dict(zip(classes, row)),  # noqa: B905  `strict` costs as much as the rest
                 "confidence": row[label],
-                "prediction_set": [name for name, inside in zip(classes, members, strict=True) if inside],
+                "prediction_set": spelt[members],
             }
-            for key, label, row, members in zip(ids, chosen.tolist(), answer.tolist(), sets.tolist(), strict=True)
+            for key, label, row, members in zip(
+                ids, chosen.tolist(), answer.tolist(), map(tuple, sets.tolist()), strict=True
+            )
         ]
     for column, rows in find_unusual(schema, matrix).items():
         for row in np.flatnonzero(rows):
@@ -127,21 +143,24 @@ def invocations(asked: Asked) -> Response:
     return Response(to_json({"predictions": entries}), media_type=JSON)
 
 
-def _answering(
-    work: Callable[[Asked], Response], kind: str, quick_bytes: int
-) -> Callable[[Request], Awaitable[Response]]:
-    """A route that asks who it is, reads the body, and works when it is its turn: on the loop what is quick."""
+class Answering:
+    """An ASGI app that asks who it is, reads the body, and works when it is its turn: on the loop what is quick."""
 
-    async def answer(request: Request) -> Response:
+    def __init__(self, work: Callable[[Asked], Response], kind: str, quick_bytes: int) -> None:
+        self.work, self.kind, self.quick_bytes = work, kind, quick_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self.answer(Request(scope, receive, send))
+        await response(scope, receive, send)
+
+    async def answer(self, request: Request) -> Response:
         state: State = request.app.state.api
         caller = await find_caller(request, state, PREDICT)
-        asked = Asked(state, caller, state.slot.require(), kind, await read_body(request))
+        asked = Asked(state, caller, state.slot.require(), self.kind, await read_body(request))
         with state.admission.place():
-            if len(asked.body) <= quick_bytes:
-                return work(asked)
-            return await state.admission.run(request, work, asked)
-
-    return answer
+            if len(asked.body) <= self.quick_bytes:
+                return self.work(asked)
+            return await state.admission.run(request, self.work, asked)
 
 
 class QuickRoute(Route):
@@ -153,9 +172,9 @@ class QuickRoute(Route):
 
 
 ROUTES = [
-    QuickRoute("/v1/predict", _answering(predict, "predict", QUICK_BYTES), methods=["POST"]),
-    QuickRoute("/v1/explain", _answering(explain_rows, "explain", 0), methods=["POST"]),
-    QuickRoute("/invocations", _answering(invocations, "invocations", QUICK_BYTES), methods=["POST"]),
+    QuickRoute("/v1/predict", Answering(predict, "predict", QUICK_BYTES), methods=["POST"]),
+    QuickRoute("/v1/explain", Answering(explain_rows, "explain", 0), methods=["POST"]),
+    QuickRoute("/invocations", Answering(invocations, "invocations", QUICK_BYTES), methods=["POST"]),
 ]
 
 

@@ -13,7 +13,18 @@ from mlops_core.registry.versions import Decision
 from mlops_core.reports import read_metrics
 from mlops_core.train.card import scores_with_spread
 
-PICTURES = ("late_by_month", "baselines", "history", "test_scores", "reliability", "importance", "slices")
+PICTURES = (
+    "late_by_month",
+    "baselines",
+    "history",
+    "test_scores",
+    "reliability",
+    "importance",
+    "slices",
+    "reasons",
+    "swap",
+    "latency",
+)
 
 TEMPLATE = Path(__file__).with_name("index.html.j2")
 

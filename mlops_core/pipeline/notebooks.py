@@ -29,6 +29,7 @@ NOTEBOOKS = {
     "track": "04_track",
     "tune": "06_tune",
     "train": "05_train",
+    "serve": "07_serve",
 }
 
 

@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from mlops_core.params import load_params
 from mlops_core.paths import find_root
-from mlops_core.serve.batch import ScoreError, count_rows, score_file
+from mlops_core.serve.batch import ScoreError, score_file
 from mlops_core.serve.predictor import load_predictor
+from mlops_core.serve.tables import count_rows
 from mlops_core.settings import load_settings, parse_model
 
 

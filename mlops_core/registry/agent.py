@@ -13,11 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
-
+from mlops_core.database import sqlite_file
 from mlops_core.registry import champions
-from mlops_core.registry.store import Store, open_store
+from mlops_core.registry.store import Store, StoreError, open_store
 from mlops_core.settings import load_settings
 
 
@@ -59,6 +57,13 @@ def _end_with_input() -> None:
     os._exit(0)
 
 
+def _check_file(uri: str) -> None:
+    """Raises StoreError for a SQLite file that is away: who only reads must not put an empty store in its place."""
+    file = sqlite_file(uri)
+    if file and not file.is_file():
+        raise StoreError(uri, "there is no such file")
+
+
 def main(root: Path) -> None:
     """Serves standard input. Anything else that prints must not disturb the replies."""
     threading.Thread(target=_end_with_input, daemon=True).start()
@@ -66,8 +71,10 @@ def main(root: Path) -> None:
     opened: list[Store] = []
 
     def store() -> Store:
+        settings = load_settings()
+        _check_file(settings.tracking(root))
         if not opened:
-            opened.append(open_store(root, load_settings()))
+            opened.append(open_store(root, settings))
         return opened[0]
 
     for line in sys.stdin:

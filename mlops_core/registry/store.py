@@ -64,13 +64,12 @@ def open_store(root: Path, settings: Settings) -> Store:
     with translated(uri):
         mlflow.set_tracking_uri(uri)
         mlflow.set_registry_uri(uri)
-        client = MlflowClient(uri, uri)
-        create_once(uri, state_dir(root), lambda: _touch(client))
-    return Store(root, uri, client)
+        create_once(uri, state_dir(root), lambda: _make_tables(uri))
+        return Store(root, uri, MlflowClient(uri, uri))
 
 
-def _touch(client: MlflowClient) -> None:
-    client.search_experiments(max_results=1)
+def _make_tables(uri: str) -> None:
+    MlflowClient(uri, uri).search_experiments(max_results=1)  # the tables are made by constructing the client already
 
 
 def open_experiment(store: Store, name: str) -> str:

@@ -15,7 +15,7 @@ from mlflow.types import ColSpec
 from mlflow.types import Schema as MlflowSchema
 
 from mlops_core.database import store_lock
-from mlops_core.features import Schema
+from mlops_core.features import NUMERIC, Schema
 from mlops_core.paths import state_dir
 from mlops_core.registry.champions import DIGEST
 from mlops_core.registry.runs import DataRecord, RunRecord, locked_requirements, log_run
@@ -69,6 +69,8 @@ def example_of(schema: Schema) -> pd.DataFrame:
     for column in schema.columns:
         if column.name in row and column.type == "datetime":
             row[column.name] = pd.to_datetime(row[column.name])
+        if column.name in row and column.type in NUMERIC:
+            row[column.name] = [float(column.example)]  # MLflow makes no double of an integer
     return pd.DataFrame(row)
 
 
@@ -89,7 +91,7 @@ def register(store: Store, experiment: str, item: Registration, record: RunRecor
                 artifacts={"bundle": str(item.bundle)},
                 signature=signature_of(schema),
                 input_example=example_of(schema),
-                pip_requirements=locked_requirements(store.root, "serve.txt"),
+                pip_requirements=[f"mlflow=={mlflow.__version__}", *locked_requirements(store.root, "serve.txt")],
             )
             # Tags go on as the version is made: a version without its run id could be registered twice.
             with redirect_stderr(StringIO()):  # it announces the version there, whatever the log level

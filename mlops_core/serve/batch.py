@@ -1,26 +1,26 @@
 """Scores a table by chunks in constant memory: CSV or Parquet in and out, bad rows kept apart with their reason."""
 
-import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from mlops_core.errors import RequestError
-from mlops_core.features import Column, Problem, Schema, Values, encode, find_problems
+from mlops_core.features import Floats, Problem, Values, check_and_encode
 from mlops_core.serve.answers import answer_columns
-from mlops_core.serve.predictor import Predictor
+from mlops_core.serve.cells import find_nul, is_text, plain, read_columns
+from mlops_core.serve.predictor import Doubles, Predictor
+from mlops_core.serve.tables import CSV, PARQUET, TableError, check_required, open_table
 
-CHUNK_ROWS = 65_536
-CSV_BLOCK = 8 << 20
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\x00")
-TRUE_WORDS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+KINDS = {".csv": CSV, ".parquet": PARQUET}
 
 
 class ScoreError(RequestError):
@@ -39,180 +39,120 @@ class Scored:
     rejected: int
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """Rows of a table and what came of them: `good` are the positions of those that were answered.
+
+    `columns`, `matrix` and `answer` hold the good rows alone, in their order; `reasons` tells why of each other one.
+    """
+
+    batch: pa.RecordBatch
+    good: npt.NDArray[np.int64]
+    columns: dict[str, Values]
+    matrix: Floats
+    answer: Doubles
+    reasons: dict[int, str]
+
+
 def escape_formula(text: str) -> str:
     """A leading apostrophe before what a spreadsheet would run as a formula (OWASP: CSV injection)."""
     return f"'{text}" if text.startswith(FORMULA) else text
 
 
-def count_rows(path: Path) -> int | None:
-    """Rows of a Parquet file; None where only reading would tell."""
-    return pq.read_metadata(path).num_rows if path.suffix == ".parquet" else None
+def score_batch(predictor: Predictor, batch: pa.RecordBatch) -> Chunk:
+    """Answers the rows that can be answered."""
+    schema, good, kept = predictor.schema, np.arange(batch.num_rows), batch
+    columns = read_columns(schema, batch)
+    problems, matrix = check_and_encode(schema, columns, batch.num_rows)
+    if problems := problems + find_nul(schema, batch):
+        good = np.setdiff1d(good, [problem.row for problem in problems])
+        kept = batch.take(pa.array(good))
+        columns = read_columns(schema, kept)
+        _, matrix = check_and_encode(schema, columns, len(good))
+    return Chunk(batch, good, columns, matrix, predictor.predict(matrix), _reasons(problems))
 
 
-def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """The table by chunks; a CSV's columns come as text, so that nothing is guessed. Raises ScoreError."""
-    if not path.is_file():
-        raise ScoreError(path, "there is no such file")
-    try:
-        if path.suffix == ".parquet":
-            yield from pq.ParquetFile(path).iter_batches(batch_size=CHUNK_ROWS)
-        elif path.suffix == ".csv":
-            yield from _read_csv(path)
-        else:
-            raise ScoreError(path, "is neither .csv nor .parquet")
-    except (pa.ArrowInvalid, OSError) as error:
-        raise ScoreError(path, f"cannot be read: {str(error).splitlines()[0]}") from None
+def _reasons(problems: list[Problem]) -> dict[int, str]:
+    found: dict[int, list[str]] = {}
+    for problem in problems:
+        found.setdefault(problem.row, []).append(f"{problem.column} {problem.reason}")
+    return {row: "; ".join(found[row]) for row in sorted(found)}
 
 
-def _read_csv(path: Path) -> Iterator[pa.RecordBatch]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        try:
-            header = next(csv.reader(file), [])
-        except UnicodeDecodeError:
-            raise ScoreError(path, "is not UTF-8; convert it, for example: iconv -f latin1 -t utf8") from None
-        except csv.Error as error:
-            raise ScoreError(path, f"cannot be read: {error}") from None
-    _check_twice(path, header)
-    options = pa_csv.ConvertOptions(
-        column_types={name: pa.string() for name in header},
-        strings_can_be_null=True,
-        null_values=[""],
-        quoted_strings_can_be_null=True,
-    )
-    yield from pa_csv.open_csv(
-        path,
-        read_options=pa_csv.ReadOptions(block_size=CSV_BLOCK),
-        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
-        convert_options=options,
-    )
-
-
-def _check_twice(path: Path, names: list[str]) -> None:
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise ScoreError(path, f"has the column '{twice[0]}' twice; rename one")
-
-
-def to_values(column: Column, array: pa.Array) -> Values:
-    """An Arrow array as `find_problems` and `encode` take it; texts are read by the column's type."""
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if column.type in ("number", "integer"):
-        return _numbers(array)
-    if column.type == "datetime" and pa.types.is_timestamp(array.type):
-        return array.cast(pa.timestamp("s"), safe=False).to_numpy(zero_copy_only=False)
-    if column.type == "boolean" and _is_text(array):
-        return [value if value is None else TRUE_WORDS.get(value.strip().lower(), value) for value in array.to_pylist()]
-    values: list[Any] = array.to_pylist()
-    return values
-
-
-def _numbers(array: pa.Array) -> Values:
-    if pa.types.is_floating(array.type) or pa.types.is_integer(array.type):
-        return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    if _is_text(array):
-        try:
-            numbers = pc.cast(array, pa.float64())
-        except pa.ArrowInvalid:
-            return [_number_or_text(value) for value in array.to_pylist()]
-        if pc.any(pc.is_nan(numbers)).as_py():
-            return [_number_or_text(value) for value in array.to_pylist()]
-        return numbers.to_numpy(zero_copy_only=False)
-    values: list[Any] = array.to_pylist()
-    return values
-
-
-def _is_text(array: pa.Array) -> bool:
-    return pa.types.is_string(array.type) or pa.types.is_large_string(array.type)
-
-
-def _number_or_text(value: str | None) -> float | str | None:
-    try:
-        number = None if value is None else float(pc.cast(pa.scalar(value), pa.float64()).as_py())
-    except pa.ArrowInvalid:
-        return value
-    # The word "nan" is a text, as it is to ingest; a missing number is an empty cell.
-    return value if number != number else number  # noqa: PLR0124
-
-
-def _score_batch(predictor: Predictor, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
-    schema = predictor.schema
-    columns = _columns(schema, batch)
-    problems = find_problems(schema, columns, batch.num_rows)
-    good = batch
-    if problems:
-        bad = np.zeros(batch.num_rows, dtype=bool)
-        bad[[problem.row for problem in problems]] = True
-        good = batch.filter(pa.array(~bad))
-        columns = _columns(schema, good)
-    answers = answer_columns(predictor, predictor.predict(encode(schema, columns, good.num_rows)))
-    if schema.id and schema.id in batch.schema.names:
-        answers = {schema.id: good.column(schema.id), **answers}
-    return pa.RecordBatch.from_pydict({name: _answer_array(values) for name, values in answers.items()}), _rejected(
-        batch, problems
-    )
-
-
-def _answer_array(values: Any) -> pa.Array:
+def answer_arrays(predictor: Predictor, answer: Doubles) -> dict[str, pa.Array]:
     """Texts as texts even where there is no row, so that every chunk of a file has the same types."""
-    texts = isinstance(values, np.ndarray) and values.dtype == object
-    return pa.array(values, type=pa.string()) if texts else values
-
-
-def _columns(schema: Schema, batch: pa.RecordBatch) -> dict[str, Values]:
-    names = set(batch.schema.names)
+    columns = answer_columns(predictor, answer)
     return {
-        column.name: to_values(column, batch.column(column.name)) for column in schema.columns if column.name in names
+        name: pa.array(values, type=pa.string() if values.dtype == object else None) for name, values in columns.items()
     }
 
 
-def _rejected(batch: pa.RecordBatch, problems: list[Problem]) -> pa.RecordBatch:
-    reasons: dict[int, list[str]] = {}
-    for problem in problems:
-        reasons.setdefault(problem.row, []).append(f"{problem.column} {problem.reason}")
-    rows = sorted(reasons)
-    table = batch.take(pa.array(rows, type=pa.int64()))
-    return table.append_column("reason", pa.array(["; ".join(reasons[row]) for row in rows], type=pa.string()))
+def _answered(predictor: Predictor, chunk: Chunk) -> pa.RecordBatch:
+    columns, name = answer_arrays(predictor, chunk.answer), predictor.schema.id
+    if name and name in chunk.batch.schema.names:
+        columns = {name: chunk.batch.column(name).take(pa.array(chunk.good)), **columns}
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def _rejected(chunk: Chunk) -> pa.RecordBatch:
+    table = chunk.batch.take(pa.array(chunk.reasons, type=pa.int64()))
+    return table.append_column("reason", pa.array(chunk.reasons.values(), type=pa.string()))
+
+
+class Output:
+    """Writes batches into an open file; in CSV nothing starts like a formula."""
+
+    def __init__(self, sink: Path | RawIOBase, kind: str) -> None:
+        self.sink, self.kind = sink, kind
+        self._writer: pq.ParquetWriter | pa_csv.CSVWriter | None = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        if self.kind == CSV:
+            batch = _escaped(batch)
+        if self._writer is None:
+            kind = pa_csv.CSVWriter if self.kind == CSV else pq.ParquetWriter
+            self._writer = kind(self.sink, batch.schema)
+        self._writer.write_batch(batch)
+
+    @property
+    def used(self) -> bool:
+        return self._writer is not None
+
+    def close(self) -> None:
+        if self._writer:
+            self._writer.close()
 
 
 class Writer:
     """Writes batches to a draft that takes its place when all is done; nothing is left of an interrupted one."""
 
     def __init__(self, path: Path) -> None:
-        if path.suffix not in (".csv", ".parquet"):
-            raise ScoreError(path, "is neither .csv nor .parquet")
         self.path, self.rows = path, 0
         self.draft = path.with_name(f".{path.name}.tmp")
-        self._writer: pq.ParquetWriter | pa_csv.CSVWriter | None = None
+        self._output = Output(self.draft, _kind_of(path))
 
     def write(self, batch: pa.RecordBatch) -> None:
-        if self.path.suffix == ".csv":
-            batch = _escaped(batch)
-        if self._writer is None:
-            kind = pa_csv.CSVWriter if self.path.suffix == ".csv" else pq.ParquetWriter
-            self._writer = kind(self.draft, batch.schema)
-        self._writer.write_batch(batch)
+        self._output.write(batch)
         self.rows += batch.num_rows
 
     def commit(self) -> None:
-        if self._writer:
-            self._writer.close()
+        self._output.close()
+        if self._output.used:
             self.draft.replace(self.path)
 
     def discard(self) -> None:
-        if self._writer:
-            self._writer.close()
+        self._output.close()
         self.draft.unlink(missing_ok=True)
 
 
 def _escaped(batch: pa.RecordBatch) -> pa.RecordBatch:
     arrays = []
-    for array in batch.columns:
-        plain = array.dictionary_decode() if pa.types.is_dictionary(array.type) else array
-        if _is_text(plain) and pc.any(pc.match_substring_regex(plain, "^[=+\\-@\t\r\x00]")).as_py():
-            texts = [None if value is None else escape_formula(value) for value in plain.to_pylist()]
-            plain = pa.array(texts)
-        arrays.append(plain)
+    for array in map(plain, batch.columns):
+        texts = array
+        if is_text(array) and pc.any(pc.match_substring_regex(array, "^[=+\\-@\t\r\x00]")).as_py():
+            escaped = [None if value is None else escape_formula(value) for value in array.to_pylist()]
+            texts = pa.array(escaped, type=array.type)
+        arrays.append(texts)
     return pa.RecordBatch.from_arrays(arrays, names=[escape_formula(name) for name in batch.schema.names])
 
 
@@ -225,13 +165,11 @@ def score_file(predictor: Predictor, source: Path, target: Path, tick: Callable[
     apart = target.with_suffix(f".rejected{target.suffix}")
     answers, rejects = Writer(target), Writer(apart)
     try:
-        for position, batch in enumerate(read_batches(source)):
-            if position == 0:
-                _check_header(predictor, source, batch.schema.names)
-            answered, rejected = _score_batch(predictor, batch)
-            answers.write(answered)
-            if rejected.num_rows:
-                rejects.write(rejected)
+        for batch in _read(predictor, source):
+            chunk = score_batch(predictor, batch)
+            answers.write(_answered(predictor, chunk))
+            if chunk.reasons:
+                rejects.write(_rejected(chunk))
             tick(batch.num_rows)
         if not answers.rows + rejects.rows:
             raise ScoreError(source, "holds no rows")
@@ -245,17 +183,31 @@ def score_file(predictor: Predictor, source: Path, target: Path, tick: Callable[
     return Scored(answers.rows, rejects.rows)
 
 
+def _read(predictor: Predictor, path: Path) -> Iterator[pa.RecordBatch]:
+    if not path.is_file():
+        raise ScoreError(path, "there is no such file")
+    try:
+        table = open_table(path, _kind_of(path))
+        check_required(table.names, required_columns(predictor))
+        yield from table.batches
+    except TableError as error:
+        raise ScoreError(path, error.problem) from error
+
+
+def required_columns(predictor: Predictor) -> list[str]:
+    """What a table must have."""
+    return [column.name for column in predictor.schema.columns if column.required]
+
+
+def _kind_of(path: Path) -> str:
+    if path.suffix not in KINDS:
+        raise ScoreError(path, "is neither .csv nor .parquet")
+    return KINDS[path.suffix]
+
+
 def _check_target(source: Path, target: Path) -> None:
-    if target.suffix not in (".csv", ".parquet"):
-        raise ScoreError(target, "is neither .csv nor .parquet")
+    _kind_of(target)
     if target.exists() and source.exists() and target.samefile(source):
         raise ScoreError(target, "would be overwritten by its own answers; give them another name")
     if not target.parent.is_dir():
         raise ScoreError(target, f"there is no folder {target.parent}")
-
-
-def _check_header(predictor: Predictor, path: Path, names: list[str]) -> None:
-    _check_twice(path, names)
-    missing = [column.name for column in predictor.schema.columns if column.required and column.name not in names]
-    if missing:
-        raise ScoreError(path, f"lacks the column '{missing[0]}', which the model needs")

@@ -21,6 +21,7 @@ from api.accounts import (
     UserNameError,
     WrongPasswordError,
     change_password,
+    change_user,
     create_user,
     delete_user,
     end_sessions,
@@ -29,8 +30,7 @@ from api.accounts import (
     has_admin,
     list_users,
     require_user,
-    set_enabled,
-    set_scopes,
+    reset_password,
 )
 from api.passwords import PasswordPolicyError
 from api.records import AccountsUnavailableError
@@ -142,7 +142,7 @@ def test_an_unknown_scope_is_refused(engine: Engine, scope: str) -> None:
     with pytest.raises(ScopeError):
         add(engine, "bob", "predict", scope)
     with pytest.raises(ScopeError):
-        set_scopes(engine, user.id, [scope])
+        change_user(engine, user.id, scopes=[scope])
     assert list_users(engine) == [user]
 
 
@@ -152,8 +152,8 @@ def test_an_id_that_does_not_exist_is_unknown_everywhere(engine: Engine, user_id
     assert get_user(engine, user_id) is None
     for call in (
         lambda: require_user(engine, user_id),
-        lambda: set_enabled(engine, user_id, False),
-        lambda: set_scopes(engine, user_id, ["admin"]),
+        lambda: change_user(engine, user_id, enabled=False),
+        lambda: change_user(engine, user_id, scopes=["admin"]),
         lambda: delete_user(engine, user_id),
         lambda: end_sessions(engine, user_id),
         lambda: run(change_password(engine, user_id, PASSWORD, OTHER)),
@@ -260,21 +260,59 @@ def test_a_change_that_another_one_overtook_is_refused(engine: Engine, monkeypat
 def test_a_disabled_user_is_out_at_once_and_comes_back_without_old_sessions(engine: Engine) -> None:
     user = add(engine)
     grant = log_in(engine)
-    disabled = set_enabled(engine, user.id, False, now=NOW)
+    disabled = change_user(engine, user.id, enabled=False, now=NOW)
     assert not disabled.enabled
     for _ in range(2):
         with pytest.raises(UnauthenticatedError):
             check_session(engine, user.id, grant.sid, user.token_version, now=NOW)
         with pytest.raises(MLOpsError, match="refresh token is not valid"):
             refresh(engine, grant.refresh_token, now=NOW)
-        enabled = set_enabled(engine, user.id, True, now=NOW)
+        enabled = change_user(engine, user.id, enabled=True, now=NOW)
     assert log_in(engine).user == enabled
+
+
+def test_a_change_of_two_things_is_made_as_a_whole(engine: Engine) -> None:
+    last, user = add(engine, "last", "admin"), add(engine)
+    with pytest.raises(LastAdminError):
+        change_user(engine, last.id, scopes=["admin", "predict"], enabled=False)
+    with pytest.raises(ScopeError):
+        change_user(engine, user.id, scopes=["everything"], enabled=False)
+    assert list_users(engine) == [user, last]
+    changed = change_user(engine, user.id, scopes=["monitor"], enabled=False, now=NOW)
+    assert (changed.scopes, changed.enabled, changed.token_version) == (("monitor",), False, 1)
+    assert change_user(engine, user.id) == changed == require_user(engine, user.id)
+
+
+def test_a_lost_password_is_replaced_without_the_old_one(engine: Engine) -> None:
+    user, grant = add(engine), log_in(engine)
+    for attempt in range(6):  # whoever forgot it has tried
+        with pytest.raises(MLOpsError, match="wrong" if attempt < 5 else "Too many"):
+            log_in(engine, password="I had it a moment ago")
+    changed = run(reset_password(engine, user, OTHER, now=NOW + timedelta(minutes=1)))
+    assert (changed.password_changed_at, changed.scopes) == (NOW + timedelta(minutes=1), user.scopes)
+    with pytest.raises(UnauthenticatedError):
+        check_session(engine, user.id, grant.sid, user.token_version, now=NOW)
+    with pytest.raises(MLOpsError, match="refresh token is not valid"):
+        refresh(engine, grant.refresh_token, now=NOW)
+    assert log_in(engine, password=OTHER).user == changed
+    with pytest.raises(MLOpsError, match="wrong"):
+        log_in(engine)
+
+
+def test_a_lost_password_is_replaced_by_a_good_one_only(engine: Engine) -> None:
+    user, grant = add(engine), log_in(engine)
+    with pytest.raises(PasswordPolicyError):
+        run(reset_password(engine, user, "alicealicealice", now=NOW))
+    assert check_session(engine, user.id, grant.sid, user.token_version, now=NOW) == user
+    delete_user(engine, user.id)
+    with pytest.raises(UnknownUserError):
+        run(reset_password(engine, user, OTHER, now=NOW))
 
 
 def test_disabling_twice_is_harmless(engine: Engine) -> None:
     user = add(engine)
-    assert set_enabled(engine, user.id, False) == set_enabled(engine, user.id, False)
-    assert set_enabled(engine, user.id, True) == set_enabled(engine, user.id, True)
+    assert change_user(engine, user.id, enabled=False) == change_user(engine, user.id, enabled=False)
+    assert change_user(engine, user.id, enabled=True) == change_user(engine, user.id, enabled=True)
 
 
 def test_a_deleted_user_leaves_no_session_and_a_new_one_of_that_name_inherits_none(engine: Engine) -> None:
@@ -296,9 +334,9 @@ def test_new_scopes_act_on_a_living_session(engine: Engine) -> None:
     add(engine, "root", "admin")
     user = add(engine, "alice", "admin", "predict")
     grant = log_in(engine)
-    set_scopes(engine, user.id, ["predict"])
+    change_user(engine, user.id, scopes=["predict"])
     assert check_session(engine, user.id, grant.sid, 0, now=NOW).scopes == ("predict",)
-    set_scopes(engine, user.id, ["monitor", "predict"])
+    change_user(engine, user.id, scopes=["monitor", "predict"])
     assert check_session(engine, user.id, grant.sid, 0, now=NOW).scopes == ("monitor", "predict")
 
 
@@ -314,9 +352,9 @@ def test_an_admin_can_log_a_user_out_everywhere(engine: Engine) -> None:
 @pytest.mark.parametrize(
     "remove",
     [
-        lambda engine, user_id: set_scopes(engine, user_id, ["predict", "monitor"]),
-        lambda engine, user_id: set_scopes(engine, user_id, []),
-        lambda engine, user_id: set_enabled(engine, user_id, False),
+        lambda engine, user_id: change_user(engine, user_id, scopes=["predict", "monitor"]),
+        lambda engine, user_id: change_user(engine, user_id, scopes=[]),
+        lambda engine, user_id: change_user(engine, user_id, enabled=False),
         delete_user,
     ],
 )
@@ -334,7 +372,7 @@ def test_the_last_enabled_admin_stays_one(engine: Engine, remove: Callable[[Engi
 
 def test_a_disabled_admin_does_not_count_as_one(engine: Engine) -> None:
     first, second = add(engine, "first", "admin"), add(engine, "second", "admin")
-    set_enabled(engine, second.id, False)
+    change_user(engine, second.id, enabled=False)
     with pytest.raises(LastAdminError):
         delete_user(engine, first.id)
     delete_user(engine, second.id)
@@ -345,7 +383,8 @@ def test_two_admins_who_remove_each_other_at_once_leave_one(engine: Engine) -> N
     for turn in range(8):
         first, second = add(engine, f"a{turn}", "admin"), add(engine, f"b{turn}", "admin")
         outcomes = at_once(
-            lambda first=first: set_scopes(engine, first.id, []), lambda second=second: delete_user(engine, second.id)
+            lambda first=first: change_user(engine, first.id, scopes=[]),
+            lambda second=second: delete_user(engine, second.id),
         )
         assert [type(outcome) for outcome in outcomes].count(LastAdminError) == 1
         assert has_admin(engine)
@@ -377,8 +416,9 @@ def test_nobody_is_let_through_while_the_database_is_away(engine: Engine) -> Non
         lambda: list_users(engine),
         lambda: has_admin(engine),
         lambda: run(change_password(engine, user.id, PASSWORD, OTHER)),
-        lambda: set_enabled(engine, user.id, False),
-        lambda: set_scopes(engine, user.id, []),
+        lambda: change_user(engine, user.id, enabled=False),
+        lambda: change_user(engine, user.id, scopes=[]),
+        lambda: run(reset_password(engine, user, OTHER)),
         lambda: delete_user(engine, user.id),
         lambda: end_sessions(engine, user.id),
     ]

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from service import JSON, PASSWORD, Folder, Service, example, problem
 
-from api.accounts import set_enabled, set_scopes
+from api.accounts import change_user
 from api.app import create_app
 from api.serving import ModelSlot
 from api.settings import ApiSettings, MissingSettingError
@@ -103,7 +103,7 @@ def test_no_token_and_a_bad_one_are_told_apart_by_the_challenge_only(service: Se
 def test_a_disabled_account_gets_the_same_401_with_its_old_token(service: Service) -> None:
     user = service.account("eve", "predict")
     headers = service.bearer("eve")
-    set_enabled(service.engine, user, enabled=False)
+    change_user(service.engine, user, enabled=False)
     assert problem(service.client.get("/v1/model", headers=headers), 401)["detail"] == "A valid access token is needed."
 
 
@@ -111,7 +111,7 @@ def test_a_scope_that_was_taken_away_is_gone_on_the_next_request(service: Servic
     user = service.account("eve", "predict", "monitor")
     headers = service.bearer("eve")
     assert service.client.get("/v1/model", headers=headers).status_code == 200
-    set_scopes(service.engine, user, ["monitor"])
+    change_user(service.engine, user, scopes=["monitor"])
     response = service.client.get("/v1/model", headers=headers)
     problem(response, 403)
     assert 'error="insufficient_scope"' in response.headers["www-authenticate"]
@@ -152,6 +152,17 @@ def test_the_last_admin_cannot_remove_itself(service: Service) -> None:
     me = service.client.get("/auth/me", headers=root).json()["id"]
     problem(service.client.delete(f"/admin/users/{me}", headers=root), 409)
     problem(service.client.patch(f"/admin/users/{me}", json={"scopes": ["predict"]}, headers=root), 409)
+
+
+def test_a_change_of_two_things_is_made_as_a_whole(service: Service) -> None:
+    root, other = service.bearer("root"), f"/admin/users/{service.account('eve', 'predict')}"
+    me = service.client.get("/auth/me", headers=root).json()
+    refused = {"scopes": ["admin", "monitor"], "enabled": False}
+    problem(service.client.patch(f"/admin/users/{me['id']}", json=refused, headers=root), 409)
+    assert service.client.get("/auth/me", headers=root).json() == me
+    changed = service.client.patch(other, json={"scopes": ["monitor"], "enabled": False}, headers=root).json()
+    assert (changed["scopes"], changed["enabled"]) == (["monitor"], False)
+    assert service.client.patch(other, json={}, headers=root).json() == changed
 
 
 @pytest.mark.parametrize("extra", [{"id": "1"}, {"password_hash": "x"}, {"token_version": 9}, {"is_admin": True}])

@@ -139,39 +139,78 @@ def test_an_account_made_meanwhile_logs_in_without_a_restart(served: Running) ->
     assert {"ada", "gil", "root"} <= set(names)
 
 
-def test_a_password_is_asked_for_twice_in_a_terminal_and_never_shown(root: Path) -> None:
-    def session(*answers: str) -> tuple[int, str]:
-        parent, child = pty.openpty()
-        process = subprocess.Popen(
-            ["mlops", "users", "add", "hal", "--scopes", "predict"],
-            cwd=root,
-            env=environment(),
-            stdin=child,
-            stdout=child,
-            stderr=child,
-            start_new_session=True,
-        )
-        os.close(child)
-        shown, waiting = "", list(answers)
-        try:
-            while select.select([parent], [], [], 20)[0]:
-                shown += os.read(parent, 1024).decode()
-                if waiting and shown.rstrip(" ").endswith(":"):
-                    time.sleep(0.3)  # people type after the prompt, and by then the echo is off
-                    os.write(parent, (waiting.pop(0) + "\n").encode())
-                    shown += " "
-        except OSError:
-            pass  # Linux says so when the other end is closed
-        os.close(parent)
-        return process.wait(20), shown
+def type_into(root: Path, command: list[str], *answers: str) -> tuple[int, str]:
+    """Runs a command in a terminal and answers its prompts; its exit code, and what the terminal showed."""
+    parent, child = pty.openpty()
+    process = subprocess.Popen(
+        ["mlops", *command],
+        cwd=root,
+        env=environment(),
+        stdin=child,
+        stdout=child,
+        stderr=child,
+        start_new_session=True,
+    )
+    os.close(child)
+    shown, waiting = "", list(answers)
+    try:
+        while select.select([parent], [], [], 20)[0]:
+            shown += os.read(parent, 1024).decode()
+            if waiting and shown.rstrip(" ").endswith(":"):
+                time.sleep(0.3)  # people type after the prompt, and by then the echo is off
+                os.write(parent, (waiting.pop(0) + "\n").encode())
+                shown += " "
+    except OSError:
+        pass  # Linux says so when the other end is closed
+    os.close(parent)
+    return process.wait(20), shown
 
-    code, shown = session(LONG, LONG + "!")
+
+def test_a_password_is_asked_for_twice_in_a_terminal_and_never_shown(root: Path) -> None:
+    command = ["users", "add", "hal", "--scopes", "predict"]
+    code, shown = type_into(root, command, LONG, LONG + "!")
     assert code == 2, shown
     assert "differ" in shown
-    code, shown = session(LONG, LONG)
+    code, shown = type_into(root, command, LONG, LONG)
     assert code == 0, shown
     assert LONG not in shown
     assert mlops(root, "users", "list").out.startswith("hal ")
+
+
+def test_a_lost_password_is_replaced_and_the_sessions_end_at_once(served: Running) -> None:
+    assert add(served.root, "ivy", "--password-stdin", typed=LONG)[0] == 0
+    tokens = served.login("ivy", LONG).json
+    old = {"authorization": f"Bearer {tokens['access_token']}"}
+    assert served.get("/auth/me", **old).status == 200
+    other = LONG + " again"
+    done = mlops(served.root, "users", "password", "IVY", "--password-stdin", typed=other + "\n")
+    assert (done.code, done.out, done.err) == (0, "ivy has a new password now\n", "")
+    served.get("/auth/me", **old).problem(401)
+    served.login("ivy", LONG).problem(401)
+    assert served.login("ivy", other).status == 200
+
+
+def test_a_new_password_is_made_or_asked_for_like_the_first_one(served: Running) -> None:
+    assert add(served.root, "jan", "--password-stdin", typed=LONG)[0] == 0
+    done = mlops(served.root, "users", "password", "jan")
+    made = re.fullmatch(r"jan has the password (\S{20,}) now\n", done.out)
+    assert made, done
+    assert served.login("jan", made[1]).status == 200
+    code, shown = type_into(served.root, ["users", "password", "jan"], LONG, LONG)
+    assert code == 0, shown
+    assert LONG not in shown
+    assert served.login("jan", LONG).status == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "typed", "said"), [("nobody", LONG, "no such user"), ("ada", "short canary", "15"), ("ada", "", "15")]
+)
+def test_a_new_password_that_is_refused_changes_nothing(served: Running, name: str, typed: str, said: str) -> None:
+    done = mlops(served.root, "users", "password", name, "--password-stdin", typed=typed)
+    assert done.code == 2, done
+    assert said in done.one_line()
+    assert "canary" not in done.err
+    assert served.login("ada").status == 200
 
 
 def test_the_database_of_accounts_is_for_its_owner_only(root: Path) -> None:

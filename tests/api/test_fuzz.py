@@ -18,6 +18,7 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.generation import GenerationMode
 from schemathesis.python import asgi
 from service import CHEAP, PASSWORD, Folder
+from tables import make_table
 
 from api import passwords
 from api.accounts import create_user
@@ -25,11 +26,21 @@ from api.app import create_app
 from api.operations import OPERATIONS
 from api.serving import ModelSlot
 from api.settings import ApiSettings
+from api.uploads import CSV_MEDIA, PARQUET_MEDIA
 from mlops_core.database import open_engine
 
 EXAMPLES = 20
-# More can be wrong with these than a JSON Schema says: the grant, a password's words, a split frame's rows, an id.
-UNDECLARABLE = ["create_token", "create_user", "change_user", "change_password", "invoke", "add_outcomes"]
+# More can be wrong with these than a JSON Schema says: the grant, a password's words, a split frame's rows, an id, and
+# with nearly all of a file.
+UNDECLARABLE = [
+    "create_token",
+    "create_user",
+    "change_user",
+    "change_password",
+    "invoke",
+    "add_outcomes",
+    "predict_file",
+]
 CONFIG: dict[str, Any] = {
     "checks": {
         "negative_data_rejection": {
@@ -44,6 +55,9 @@ MOMENTS = st.datetimes(datetime(1700, 1, 1), datetime(2200, 12, 31)).map(
     lambda moment: moment.isoformat("T", "seconds")
 )
 schemathesis.openapi.format("date-time-local", MOMENTS)
+TABLE = make_table("binary", 5).drop(columns=["outcome", "later"])
+for media, file in ((CSV_MEDIA, TABLE.to_csv(index=False).encode()), (PARQUET_MEDIA, TABLE.to_parquet(index=False))):
+    schemathesis.openapi.media_type(media, st.sampled_from([file, file[:-1]]) | st.binary(max_size=100))
 
 
 @pytest.fixture(scope="module")

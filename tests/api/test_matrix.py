@@ -9,7 +9,7 @@ from pwdlib import PasswordHash
 from service import CHEAP, Service, problem, starting
 
 from api import passwords
-from api.accounts import set_enabled
+from api.accounts import change_user
 from api.app import routes_of
 from api.operations import OPERATIONS
 
@@ -36,7 +36,7 @@ def matrix(tmp_path_factory: pytest.TempPathFactory, bundles: dict[str, Path]) -
             user = service.account(role, *ROLES[role])
             headers[role] = service.bearer(role)
             if role == "nobody":
-                set_enabled(service.engine, user, enabled=False)
+                change_user(service.engine, user, enabled=False)
         yield service, headers
 
 

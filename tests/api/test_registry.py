@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,62 @@ def test_an_outage_is_an_error_within_seconds_and_names_no_secret(root: Path, mo
         assert "canary" not in str(caught.value)
     finally:
         registry.close()
+
+
+class Odd(BaseHTTPRequestHandler):
+    """Answers every question alike."""
+
+    status, body = 500, b""
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body)
+
+    do_POST = do_GET  # noqa: N815  the base class's name
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, b"oops"),
+        (200, b"<html>a captive portal</html>"),
+        (200, b"[]"),
+        (404, b"not here"),
+        (401, b'{"error_code": "PERMISSION_DENIED"}'),
+    ],
+)
+def test_a_server_that_answers_nonsense_is_an_error_and_not_an_empty_registry(
+    root: Path, monkeypatch: pytest.MonkeyPatch, status: int, body: bytes
+) -> None:
+    kind = type("Nonsense", (Odd,), {"status": status, "body": body})
+    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as odd:
+        threading.Thread(target=odd.serve_forever, daemon=True).start()
+        monkeypatch.setenv("MLOPS_TRACKING_URI", f"http://127.0.0.1:{odd.server_port}")
+        registry = RegistryProcess(root)
+        with pytest.raises(RegistryError):
+            registry.champion(NAME, "champion")
+        registry.close()
+        odd.shutdown()
+
+
+def test_a_file_that_is_away_is_an_error_and_stays_away(registry: RegistryProcess, root: Path) -> None:
+    away = (root / "mlflow.db").rename(root / "away.db")
+    for _ in range(2):
+        with pytest.raises(RegistryError, match="no such file") as caught:
+            registry.champion(NAME, "champion")
+        assert caught.value.kind == "StoreError"
+    away.rename(root / "mlflow.db")
+    assert registry.champion(NAME, "champion") == 2
+    (root / "mlflow.db").rename(away)
+    with pytest.raises(RegistryError, match="no such file"):  # although it has looked into it before
+        registry.champion(NAME, "champion")
+    assert not (root / "mlflow.db").exists()
 
 
 def test_what_it_is_asked_wrongly_ends_nobody(registry: RegistryProcess) -> None:

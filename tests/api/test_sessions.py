@@ -12,7 +12,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy import Engine, text
 
 from api import passwords
-from api.accounts import User, create_user, set_enabled, set_scopes
+from api.accounts import User, change_user, create_user
 from api.sessions import (
     ABSOLUTE_LIMIT,
     IDLE_LIMIT,
@@ -93,7 +93,7 @@ def test_unknown_wrong_and_disabled_are_one_answer_for_one_price(
     engine: Engine, alice: User, case: str, argon2_calls: list[str]
 ) -> None:
     if "disabled" in case:
-        set_enabled(engine, alice.id, False)
+        change_user(engine, alice.id, enabled=False)
     name = {"unknown": "nobody", "hostile name": "\0\ud800' OR 1=1 --"}.get(case, "alice")
     argon2_calls.clear()
     with pytest.raises(InvalidCredentialsError) as caught:
@@ -148,7 +148,7 @@ def test_a_login_for_some_scopes_keeps_to_them(engine: Engine, alice: User) -> N
     following = refresh(engine, grant.refresh_token, now=NOW)
     assert following.user.scopes == ("predict",)
     assert check_session(engine, alice.id, grant.sid, 0, now=NOW).scopes == ("predict",)
-    set_scopes(engine, alice.id, ["monitor"])
+    change_user(engine, alice.id, scopes=["monitor"])
     assert check_session(engine, alice.id, grant.sid, 0, now=NOW).scopes == ()
 
 
@@ -312,8 +312,8 @@ def test_a_user_disabled_while_their_password_is_checked_gets_no_session(
     engine: Engine, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def slow(password: str, password_hash: str | None) -> bool:
-        set_enabled(engine, alice.id, False)
-        set_enabled(engine, alice.id, True)
+        change_user(engine, alice.id, enabled=False)
+        change_user(engine, alice.id, enabled=True)
         return True
 
     monkeypatch.setattr("api.sessions.verify_password", slow)

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from api import passwords
-from api.accounts import User, create_user, set_enabled
+from api.accounts import User, change_user, create_user
 from api.passwords import HashingBusyError
 from api.sessions import InvalidCredentialsError, login
 from api.throttle import ACCOUNT_FAILURES, PEER_FAILURES, WINDOW, ThrottledError, count_attempt, login_counters
@@ -40,7 +40,7 @@ def fail(engine: Engine, times: int = ACCOUNT_FAILURES, **how: str) -> None:
 @pytest.mark.parametrize("case", ["known", "unknown", "disabled"])
 def test_the_sixth_failure_blocks_any_name_alike(engine: Engine, alice: User, case: str) -> None:
     if case == "disabled":
-        set_enabled(engine, alice.id, False)
+        change_user(engine, alice.id, enabled=False)
     name = "nobody" if case == "unknown" else "alice"
     fail(engine, name=name)
     assert attempt(engine, name=name) == "ThrottledError"

@@ -20,7 +20,7 @@ from ruamel.yaml import YAML
 
 CHECKOUT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
-SMALL = {"tune.trials": 4, "tune.seconds": 60, "tune.rows": 2000, "train.bootstrap": 20}
+SMALL = {"tune.trials": 4, "tune.seconds": 60, "tune.rows": 2000, "train.bootstrap": 20, "serve.requests": 20}
 # A run's products, and what a project does not need.
 LEFT_OUT = ("dvc.lock", "reports/", "tests/", "docs/", "benchmarks/", "deploy/", ".ci/", ".github/")
 STAGES = {
@@ -30,6 +30,7 @@ STAGES = {
     "track": "04_track",
     "tune": "06_tune",
     "train": "05_train",
+    "serve": "07_serve",
 }
 INHERITED = ("MLOPS_", "GIT_", "DVC_", "PYTEST_", "MLFLOW_", "OPTUNA_", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
 
@@ -189,6 +190,11 @@ def stages_run(done: Done) -> list[str]:
     """Stages that said anything, in their order."""
     said = [line.split()[1] for line in done.out.splitlines() if line[:2] == "  " and line[2:4].isdigit()]
     return list(dict.fromkeys(said))
+
+
+def before_serving(done: Done) -> list[str]:
+    """The same without the last one, which runs only if training gave another bundle."""
+    return [stage for stage in stages_run(done) if stage != "serve"]
 
 
 def draw_flights(source: Path, target: Path) -> None:

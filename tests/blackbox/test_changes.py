@@ -1,7 +1,7 @@
 """What runs again after a change, what is promoted, and why."""
 
 import pytest
-from project import Project, no_traceback, stages_run
+from project import Project, before_serving, no_traceback, stages_run
 
 
 def test_a_valid_set_changes_one_value_and_keeps_every_comment(used: Project) -> None:
@@ -13,7 +13,7 @@ def test_a_valid_set_changes_one_value_and_keeps_every_comment(used: Project) ->
     changed = [(old, new) for old, new in lines if old != new]
     assert [old.split("#")[1] for old, _ in changed] == [new.split("#")[1] for _, new in changed]
     assert [new.split("#")[0].strip() for _, new in changed] == ["trials: 6"]
-    assert stages_run(done) == ["tune", "train"]
+    assert before_serving(done) == ["tune", "train"]
 
 
 def test_more_trials_add_to_those_that_are_done(used: Project, finished) -> None:
@@ -23,11 +23,11 @@ def test_more_trials_add_to_those_that_are_done(used: Project, finished) -> None
     assert len(used.finished_trials()) == 6
 
 
-def test_a_changed_training_parameter_runs_training_alone(used: Project) -> None:
+def test_a_changed_training_parameter_runs_training_and_what_serves_it(used: Project) -> None:
     before, champion = used.versions(), used.champion()
     done = used.mlops("run", "--set", "train.coverage=0.85")
     assert done.code == 0, done
-    assert stages_run(done) == ["train"]
+    assert stages_run(done) == ["train", "serve"]
     assert len(used.versions()) == len(before) + 1
     # Coverage moves the prediction sets and no probability, so the new version is not better.
     assert used.champion() == champion
@@ -51,7 +51,7 @@ def test_a_version_becomes_the_champion_exactly_when_its_loss_is_lower(used: Pro
     previous = used.champion()
     done = used.mlops("run", "--set", "tune.families=[logistic]")
     assert done.code == 0, done
-    assert stages_run(done) == ["tune", "train"]
+    assert before_serving(done) == ["tune", "train"]
     newest = used.versions()[-1][0]
     losses = dict(used.query("mlflow.db", "select version, value from model_version_tags where key = 'test_loss'"))
     better = float(losses[newest].split()[-1]) < float(losses[previous].split()[-1])

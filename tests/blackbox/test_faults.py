@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from project import STAGES, Project, copy_project, end_group, no_traceback, stages_run, wait_until
+from project import STAGES, Project, at_work_in, copy_project, end_group, no_traceback, stages_run, wait_until
 
 OUTPUTS = ("data/processed", "data/models", "reports/notebooks", "reports/metrics")
 
@@ -44,7 +44,7 @@ def test_the_run_ends_with_one_and_names_stage_cell_cause_and_what_to_type(story
 
 
 def test_nothing_after_the_failed_stage_runs(story: dict) -> None:
-    assert not set(stages_run(story["done"])) & {"track", "tune", "train"}
+    assert not set(stages_run(story["done"])) & {"track", "tune", "train", "serve"}
     assert "Champion" not in story["done"].out
 
 
@@ -157,6 +157,16 @@ def test_a_second_run_is_told_that_one_is_under_way(untouched: Project) -> None:
     finally:
         end_group(first, signal.SIGTERM)
         first.communicate(timeout=20)
+
+
+def test_a_cell_that_fails_leaves_no_server_behind(untouched: Project) -> None:
+    untouched.path("tmp").mkdir()
+    break_notebook(untouched, "serve", "Predict", "raise ValueError('the sky is down')")
+    done = untouched.mlops("stage", "serve", TMPDIR=str(untouched.path("tmp")))
+    assert done.code == 1, done
+    assert "'Predict'" in done.lines[0]
+    wait_until(lambda: not at_work_in(untouched.root), 10, "nobody is at work")
+    assert not list(untouched.path("tmp").glob("mlops-serve-*")), "its folder is left"
 
 
 @pytest.fixture

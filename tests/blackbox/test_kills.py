@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from project import Project, at_work_in, end_group, family, stages_run, survivors, wait_until
+from project import Project, at_work_in, before_serving, end_group, family, stages_run, survivors, wait_until
 
 # A trial whose process is gone is put back once it has been silent for 20 seconds; one without a heartbeat, never.
 LEFT_RUNNING = """
@@ -61,7 +61,7 @@ def test_a_killed_run_is_finished_by_the_next_one_with_one_new_version(used: Pro
     wanted = len(kept) + 2
     done = used.mlops("run", "--set", f"tune.trials={wanted}")
     assert done.code == 0, done
-    assert stages_run(done) == ["tune", "train"]
+    assert before_serving(done) == ["tune", "train"]
     assert used.finished_trials()[: len(kept)] == kept, "finished trials are kept as they were"
     assert wanted <= len(used.finished_trials()) <= wanted + 1
     assert len(used.versions()) == len(versions) + 1
