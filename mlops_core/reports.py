@@ -1,13 +1,16 @@
 """Small files under `reports/` that other programs read."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from mlops_core.paths import Paths
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write_text(path: Path, text: str) -> None:

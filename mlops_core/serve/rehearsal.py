@@ -44,6 +44,7 @@ class Service:
     """The process and its folder. `close` ends it and removes the folder; nothing of it is in the checkout."""
 
     root: Path
+    environment: dict[str, str]
     process: subprocess.Popen[bytes]
     sweeper: subprocess.Popen[bytes]
     port: int = 0
@@ -103,6 +104,11 @@ class Service:
         self.process.terminate()
         return self.process.wait(STOP_SECONDS)
 
+    def start_again(self) -> None:
+        """After `stop`: the same accounts, secret and log, on the same port."""
+        self.process = _spawn(self.root, self.environment, self.port)
+        self.wait_until(lambda: self._answers("/livez"), "up")
+
     def close(self) -> None:
         """Whatever the state."""
         atexit.unregister(self.close)
@@ -136,9 +142,17 @@ def start_service(source: Path, **settings: object) -> Service:
         shutil.copyfile(source / name, root / name)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MLOPS_")}
     environment |= {f"MLOPS_{name.upper()}": str(value) for name, value in settings.items()}
-    with (root / "stdout.log").open("wb") as out, (root / "stderr.log").open("wb") as err:
-        process = subprocess.Popen(
-            [str(Path(sys.executable).with_name("mlops")), "serve", "--port", "0"],
+    service = Service(root, environment, _spawn(root, environment, port=0), sweeper)
+    atexit.register(service.close)
+    service.wait_until(service._find_port, "started")
+    service.wait_until(lambda: service._answers("/livez"), "up")
+    return service
+
+
+def _spawn(root: Path, environment: dict[str, str], port: int) -> subprocess.Popen[bytes]:
+    with (root / "stdout.log").open("ab") as out, (root / "stderr.log").open("ab") as err:
+        return subprocess.Popen(
+            [str(Path(sys.executable).with_name("mlops")), "serve", "--port", str(port)],
             cwd=root,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -148,8 +162,3 @@ def start_service(source: Path, **settings: object) -> Service:
             # Interrupting a cell signals the kernel's group. Where the kernel's end would leave us, we stay in it.
             start_new_session=sys.platform == "linux",
         )
-    service = Service(root, process, sweeper)
-    atexit.register(service.close)
-    service.wait_until(service._find_port, "started")
-    service.wait_until(lambda: service._answers("/livez"), "up")
-    return service
