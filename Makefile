@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help setup run test test-fast serve lab ui bench lint format lock readme clean
+.PHONY: help setup run test test-fast serve app lab ui bench lint format lock readme clean
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -27,6 +27,9 @@ test-fast: .venv/dev ## the tests that need no run of the series
 
 serve: .venv/all ## the API on http://127.0.0.1:8000, its pages on /docs
 	@mlops serve
+
+app: .venv/all ## the web page on http://127.0.0.1:8866, and the API where none runs
+	@mlops app
 
 lab: .venv/all ## JupyterLab on the notebooks
 	@jupyter lab notebooks/01_ingest.ipynb
@@ -51,7 +54,7 @@ readme: .venv/dev ## write the numbers in README.md from the last run
 
 lock: .venv/uv ## resolve the dependencies again
 	@printf 'uv\nhatchling\neditables\n' | $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements/bootstrap.txt
-	@for set in all:--extra=pipeline dev:--extra=pipeline\ --extra=dev serve:--constraint=requirements/all.txt; do \
+	@for set in all:--extra=pipeline dev:--extra=pipeline\ --extra=dev app:--extra=app\ --constraint=requirements/all.txt serve:--constraint=requirements/all.txt; do \
 	  $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	    pyproject.toml $${set#*:} -o requirements/$${set%%:*}.txt; done
 
@@ -68,7 +71,7 @@ setup: .venv/all ## install without running anything
 	@touch $@
 
 # Only what is missing is installed; the lock files hold hashes, and no addresses.
-.venv/all: .venv/uv requirements/all.txt pyproject.toml
+.venv/all: .venv/uv requirements/all.txt pyproject.toml $(shell find mlops_core/frontend/voila mlops_core/pipeline/jupyter -type f)
 	@$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements/all.txt
 	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@

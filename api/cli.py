@@ -46,6 +46,21 @@ def serve(
     start(find_root(), host, port)
 
 
+@app.command("app")
+def serve_app(
+    host: Annotated[str, typer.Option(help="The address to listen on.", metavar="H")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="The port.", min=1, max=65535, metavar="P")] = 8866,
+    api_url: Annotated[
+        str, typer.Option(help="The API; if left out MLOPS_API_URL, else one is started here.", metavar="URL")
+    ] = "",
+) -> None:
+    """Serve the web page until Ctrl-C or SIGTERM, and the API beside it where none runs."""
+    from mlops_core.frontend.launch import run_app
+    from mlops_core.paths import find_root
+
+    run_app(find_root(), host, port, api_url)
+
+
 @contextmanager
 def _accounts() -> "Iterator[Engine]":
     from api.migrations import migrate

@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from server import PASSWORD, ROW, running
-from visits import opened, run, sign_in, until
+from server import PASSWORD, ROW
+from visits import opened, run, running_again, sign_in, until
 
 from mlops_core.frontend import page as pages
 from mlops_core.frontend.charts import explained_class, value_of
@@ -205,11 +205,6 @@ def test_a_service_that_goes_and_comes_back_is_waited_for(server):
                 await until(lambda: page.notice is None and page.ask.row["amount"] == 12)
 
     run(work())
-
-
-def running_again(server):
-    program = f"from pathlib import Path\nfrom api.server import serve\nserve(Path('.'), '127.0.0.1', {server.port})"
-    return running(server.root, wait="", program=program)
 
 
 def test_a_fault_of_the_page_gives_a_reference_and_no_traceback(served, monkeypatch, caplog):

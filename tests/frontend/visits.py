@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pwdlib import PasswordHash
-from server import PASSWORD, Running, make_root
+from server import PASSWORD, Running, make_root, running
 from service import CHEAP
 
 from api import passwords
@@ -26,8 +27,9 @@ def make_project(folder: Path, bundle: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(passwords, "HASHER", PasswordHash((CHEAP,)))
         engine = open_engine(url)
-        for name, scopes in {"ada": ["predict"], "eve": ["monitor"], "root": ["admin", "predict"]}.items():
-            asyncio.run(create_user(engine, name, PASSWORD, scopes))
+        with ThreadPoolExecutor(1) as apart:  # Playwright keeps a loop of its own running in this thread
+            for name, scopes in {"ada": ["predict"], "eve": ["monitor"], "root": ["admin", "predict"]}.items():
+                apart.submit(lambda: asyncio.run(create_user(engine, name, PASSWORD, scopes))).result()  # noqa: B023
         engine.dispose()
     return root
 
@@ -58,3 +60,9 @@ async def until(condition: Callable[[], Any], seconds: float = 20) -> None:
 
 def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(work)
+
+
+def running_again(server: Running) -> contextlib.AbstractContextManager[Running]:
+    """The same API on the same port, after it was stopped."""
+    program = f"from pathlib import Path\nfrom api.server import serve\nserve(Path('.'), '127.0.0.1', {server.port})"
+    return running(server.root, wait="", program=program)

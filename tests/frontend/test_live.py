@@ -1,0 +1,52 @@
+import asyncio
+
+from visits import run
+
+from mlops_core.frontend.live import AfterQuiet, Latest
+
+
+def test_what_is_called_while_it_works_is_done_once_more():
+    async def work():
+        seen = []
+
+        async def slow():
+            seen.append(now)
+            await asyncio.sleep(0.02)
+
+        latest = Latest(slow, pause_seconds=0)
+        for now in range(5):  # noqa: B007  read by `slow`
+            latest.call()
+        await asyncio.sleep(0.01)
+        for now in range(5, 9):  # noqa: B007  read by `slow`
+            latest.call()
+        await latest.settled()
+        assert seen == [4, 8]
+        assert not latest.busy
+
+    run(work())
+
+
+def test_quiet_is_counted_from_the_last_call():
+    async def work():
+        done = []
+        after = AfterQuiet(lambda: done.append(1), 0.05)
+        for _ in range(4):
+            after.call()
+            await asyncio.sleep(0.02)
+        assert done == []
+        await asyncio.sleep(0.06)
+        assert done == [1]
+
+    run(work())
+
+
+def test_what_is_cancelled_does_not_happen():
+    async def work():
+        done = []
+        after = AfterQuiet(lambda: done.append(1), 0.01)
+        after.call()
+        after.cancel()
+        await asyncio.sleep(0.03)
+        assert done == []
+
+    run(work())
