@@ -113,13 +113,22 @@ class ModelVersion(BaseModel):
     withdrawn: str = ""
 
 
+class ModelTarget(Body):
+    """What is predicted."""
+
+    name: str
+    label: str
+    unit: str
+
+
 class ModelColumn(Body):
-    """What a form needs to know of one column."""
+    """What a form needs to know of one column; `names` says what people call a category, where that is known."""
 
     name: str
     type: Literal["number", "integer", "category", "boolean", "datetime", "text"]
     required: bool
     categories: list[str]
+    names: dict[str, str]
     low: float | None
     high: float | None
     seen_low: float | None
@@ -133,12 +142,17 @@ class ModelColumn(Body):
 
 
 class ModelFacts(Body):
-    """The served model; `example` is one valid instance."""
+    """The served model; `example` is one valid instance. A moment that nobody knows is an empty text."""
 
     name: str
     version: int
     alias: str
+    registered_at: str
+    promoted_at: str
+    title: str
+    question: str
     task: Literal["binary", "multiclass", "regression"]
+    target: ModelTarget
     columns: list[ModelColumn]
     classes: list[str]
     threshold: float | None

@@ -50,6 +50,17 @@ def dataset_tree(task: str = "binary", **changes: Any) -> dict[str, Any]:
     }
 
 
+def tree_with_names(**changes: Any) -> dict[str, Any]:
+    """The same from a folder whose table `kinds` knows what the kinds are called; `changes` are that table's."""
+    tree = dataset_tree()
+    tree["columns"]["kind"]["names"] = "kinds"
+    plain = {name: {"type": column["type"]} for name, column in tree["columns"].items()}
+    kinds = {"key": ["code"], "columns": {"code": {"type": "text"}, "name": {"type": "text"}}, **changes}
+    tables = {"small": {"columns": plain}, "kinds": kinds}
+    files = {name: {"file": f"{name}.csv", "sha256": NO_HASH, **table} for name, table in tables.items()}
+    return {**tree, "source": {"kind": "folder", "path": "data/source", "tables": files}}
+
+
 def make_spec(task: str = "binary", **changes: Any) -> DatasetSpec:
     return build_dataset("small", dataset_tree(task, **changes))
 

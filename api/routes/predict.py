@@ -180,14 +180,19 @@ ROUTES = [
 
 @router.get("/v1/model")
 async def read_model(_caller: PredictCaller, served: ServedDep) -> dict[str, Any]:
-    """What a form needs: columns with types, categories, ranges and help; classes, importance, a valid example."""
+    """What a form needs: the question, columns with types, categories, ranges and help; importance, a valid example."""
     schema, constants = served.predictor.schema, served.predictor.constants
     columns = schema.to_dict()["columns"]
     return {
         "name": served.name,
         "version": served.version,
         "alias": served.alias,
+        "registered_at": served.facts.get("registered_at", ""),
+        "promoted_at": served.facts.get("promoted_at", ""),
+        "title": schema.title,
+        "question": schema.question,
         "task": schema.task,
+        "target": {"name": schema.target, "label": schema.target_label, "unit": schema.target_unit},
         "columns": columns,
         "classes": schema.classes,
         "threshold": constants.threshold,

@@ -118,6 +118,29 @@ def test_the_reason_comes_in_strict_json(two: Service, content: bytes, kind: str
     assert two.registry.alias == 1
 
 
+def test_the_served_model_says_what_it_is_asked_and_since_when(two: Service) -> None:
+    root = two.bearer("root")
+    facts = two.client.get("/v1/model", headers=root).json()
+    assert (facts["title"], facts["question"]) == ("A small table", "What comes?")
+    assert facts["target"] == {"name": "outcome", "label": "outcome", "unit": ""}
+    assert (facts["registered_at"], facts["promoted_at"]) == ("", "")
+    moments = {"registered_at": "2013-12-24T18:30:00+00:00", "promoted_at": "2013-12-25T08:00:00+00:00"}
+    two.slot.current = replace(two.slot.require(), facts=moments)
+    facts = two.client.get("/v1/model", headers=root).json()
+    assert {name: facts[name] for name in moments} == moments
+
+
+def test_a_column_says_what_its_categories_are_called(two: Service) -> None:
+    served = two.slot.require()
+    schema = served.predictor.schema
+    columns = [replace(item, names={"u": "Used"}) if item.name == "kind" else item for item in schema.columns]
+    predictor = replace(served.predictor, schema=replace(schema, columns=columns))
+    two.slot.current = replace(served, predictor=predictor)
+    found = {item["name"]: item for item in two.client.get("/v1/model", headers=two.bearer("root")).json()["columns"]}
+    assert (found["kind"]["categories"], found["kind"]["names"]) == (["u", "v", "w"], {"u": "Used"})
+    assert found["gate"]["names"] == {}
+
+
 def test_a_score_that_is_no_number_is_null(two: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     root, scores = two.bearer("root"), {"roc_auc": float("nan"), "log_loss": 0.5}
     monkeypatch.setattr(two.registry, "versions", lambda _name: [{"version": 1, "metrics": scores}])
