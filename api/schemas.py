@@ -162,6 +162,49 @@ class ModelFacts(Body):
     example: dict[str, Any]
 
 
+class Coverage(Body):
+    """How often a prediction set or interval is meant to hold the truth, and how often it did."""
+
+    stated: float
+    observed: float
+
+
+class ReliabilityPoint(Body):
+    """Rows to which a similar probability was given: its mean, and the share in which the event came."""
+
+    stated: float
+    observed: float
+    rows: int
+
+
+class SliceScore(Body):
+    """The score on the rows that have this value."""
+
+    slice: str
+    value: str
+    rows: int
+    score: float
+
+
+class ModelEvaluation(Body):
+    """How good the served model was on test rows; each score has its 95 % interval as `_low` and `_high`.
+
+    `card` is Markdown. `reliability` is empty for regression, and the days are null where rows have no time.
+    """
+
+    model: ModelName
+    metric: Literal["log_loss", "rmse"]
+    rows: int
+    first_day: str | None
+    last_day: str | None
+    scores: dict[str, dict[str, float]]
+    coverage: Coverage
+    reliability: list[ReliabilityPoint]
+    slices: list[SliceScore]
+    limits: list[str]
+    card: str
+
+
 class OutcomesAnswer(Body):
     stored: int
 

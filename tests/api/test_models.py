@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from service import Service, problem
+from tables import make_evaluation
 
 from api.registry import RegistryError
 
@@ -139,6 +140,37 @@ def test_a_column_says_what_its_categories_are_called(two: Service) -> None:
     found = {item["name"]: item for item in two.client.get("/v1/model", headers=two.bearer("root")).json()["columns"]}
     assert (found["kind"]["categories"], found["kind"]["names"]) == (["u", "v", "w"], {"u": "Used"})
     assert found["gate"]["names"] == {}
+
+
+def test_the_evaluation_is_the_registered_one_and_names_the_served_version(two: Service) -> None:
+    found = two.client.get("/v1/model/evaluation", headers=two.bearer("root")).json()
+    assert found == {"model": {"name": "small", "version": 1}, **make_evaluation()}
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({}, "it was registered without one"),
+        ({"no_evaluation": "it was registered without one"}, "it was registered without one"),
+        ({"no_evaluation": "it is damaged"}, "it is damaged"),
+    ],
+)
+def test_a_version_without_an_evaluation_says_so_and_predicts_all_the_same(
+    serve: Callable[..., Service], facts: dict[str, str], reason: str
+) -> None:
+    service = serve(facts=facts)
+    service.account("ada", "predict")
+    ada = service.bearer("ada")
+    body = problem(service.client.get("/v1/model/evaluation", headers=ada), 404)
+    assert body["detail"] == f"Version 1 of 'small' has no evaluation: {reason}."
+    row = service.client.get("/v1/model", headers=ada).json()["example"]
+    assert service.client.post("/v1/predict", json={"instances": [row]}, headers=ada).status_code == 200
+
+
+def test_without_a_model_there_is_nothing_to_evaluate_yet(serve: Callable[..., Service]) -> None:
+    service = serve(loaded=False, alias=None)
+    service.account("ada", "predict")
+    problem(service.client.get("/v1/model/evaluation", headers=service.bearer("ada")), 503)
 
 
 def test_a_score_that_is_no_number_is_null(two: Service, monkeypatch: pytest.MonkeyPatch) -> None:
