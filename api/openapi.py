@@ -65,6 +65,7 @@ ANSWERS = (
     schemas.UserAnswer,
     schemas.UserPage,
     schemas.ModelFacts,
+    schemas.ModelEvaluation,
     schemas.OutcomesAnswer,
     schemas.ModelsAnswer,
     schemas.ReloadAnswer,

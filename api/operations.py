@@ -153,6 +153,15 @@ OPERATIONS = {
     ("GET", "/v1/model"): Operation(
         "read_model", "models", "What a form needs to know of the served model", PREDICT, "ModelFacts"
     ),
+    ("GET", "/v1/model/evaluation"): Operation(
+        "read_evaluation",
+        "models",
+        "How good the served model is",
+        PREDICT,
+        "ModelEvaluation",
+        errors=(404,),
+        text="Measured once, on rows that it had not seen, beside every baseline. 404 for a version without it.",
+    ),
     ("GET", "/v1/models"): Operation("list_models", "models", "All registered versions", ADMIN, "ModelsAnswer"),
     ("POST", "/admin/model/reload"): Operation(
         "reload_model",

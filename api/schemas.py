@@ -113,13 +113,22 @@ class ModelVersion(BaseModel):
     withdrawn: str = ""
 
 
+class ModelTarget(Body):
+    """What is predicted."""
+
+    name: str
+    label: str
+    unit: str
+
+
 class ModelColumn(Body):
-    """What a form needs to know of one column."""
+    """What a form needs to know of one column; `names` says what people call a category, where that is known."""
 
     name: str
     type: Literal["number", "integer", "category", "boolean", "datetime", "text"]
     required: bool
     categories: list[str]
+    names: dict[str, str]
     low: float | None
     high: float | None
     seen_low: float | None
@@ -133,12 +142,17 @@ class ModelColumn(Body):
 
 
 class ModelFacts(Body):
-    """The served model; `example` is one valid instance."""
+    """The served model; `example` is one valid instance. A moment that nobody knows is an empty text."""
 
     name: str
     version: int
     alias: str
+    registered_at: str
+    promoted_at: str
+    title: str
+    question: str
     task: Literal["binary", "multiclass", "regression"]
+    target: ModelTarget
     columns: list[ModelColumn]
     classes: list[str]
     threshold: float | None
@@ -146,6 +160,49 @@ class ModelFacts(Body):
     metrics: dict[str, float | None]
     importance: dict[str, float]
     example: dict[str, Any]
+
+
+class Coverage(Body):
+    """How often a prediction set or interval is meant to hold the truth, and how often it did."""
+
+    stated: float
+    observed: float
+
+
+class ReliabilityPoint(Body):
+    """Rows to which a similar probability was given: its mean, and the share in which the event came."""
+
+    stated: float
+    observed: float
+    rows: int
+
+
+class SliceScore(Body):
+    """The score on the rows that have this value."""
+
+    slice: str
+    value: str
+    rows: int
+    score: float
+
+
+class ModelEvaluation(Body):
+    """How good the served model was on test rows; each score has its 95 % interval as `_low` and `_high`.
+
+    `card` is Markdown. `reliability` is empty for regression, and the days are null where rows have no time.
+    """
+
+    model: ModelName
+    metric: Literal["log_loss", "rmse"]
+    rows: int
+    first_day: str | None
+    last_day: str | None
+    scores: dict[str, dict[str, float]]
+    coverage: Coverage
+    reliability: list[ReliabilityPoint]
+    slices: list[SliceScore]
+    limits: list[str]
+    card: str
 
 
 class OutcomesAnswer(Body):

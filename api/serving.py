@@ -44,7 +44,10 @@ class Registry(Protocol):
         """The version behind the alias, or None."""
 
     def fetch(self, name: str, version: int, target: Path) -> dict[str, Any]:
-        """Copies a version's bundle to `target`, a folder that does not exist yet; returns what is known of it."""
+        """Copies a version's bundle to `target`, a folder that does not exist yet; returns what is known of it.
+
+        Under `evaluation` how good it is, or under `no_evaluation` why that is not known.
+        """
 
     def versions(self, name: str) -> list[dict[str, Any]]:
         """All versions, newest first."""
@@ -74,7 +77,7 @@ class Served:
     version: int
     predictor: Predictor
     background: Background
-    facts: dict[str, Any]  # from the registry: scores, when it was registered, why it was promoted
+    facts: dict[str, Any]  # from the registry: scores, evaluation, when it was registered, why it was promoted
     loaded_at: float = field(default_factory=time.time)
 
 
@@ -202,6 +205,8 @@ class ModelSlot:
             raise
         self.current = served
         log.info("model swapped", model=self.name, version=version, digest=served.predictor.digest[:12])
+        if reason := served.facts.get("no_evaluation"):
+            log.warning("no evaluation", model=self.name, version=version, reason=reason)
         self._remember(served)
 
     def _refuse(self, version: int, error: Exception, at: float) -> None:

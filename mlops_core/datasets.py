@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -89,6 +90,8 @@ class ColumnSpec(FieldSpec):
     def _can_be_encoded(self) -> "ColumnSpec":
         if self.derive and self.type != "datetime":
             raise ValueError("derive is for a datetime")
+        if self.names and self.type != "category":
+            raise ValueError("names is for a category")
         if self.role == "feature" and (self.type == "text" or (self.type == "datetime" and not self.derive)):
             raise ValueError(f"a {self.type} is no feature; derive parts of a datetime, make a short text a category")
         return self
@@ -107,6 +110,16 @@ class TableSpec(Model):
         if missing := [name for name in self.key if name not in self.columns]:
             raise ValueError(f"the key names '{missing[0]}', which is no column of the table")
         return self
+
+
+def _names_problem(name: str, tables: Mapping[str, TableSpec]) -> str:
+    """What is wrong with a table that readable names are to come from, or nothing."""
+    table = tables.get(name)
+    if table is None:
+        return f"the source has no table '{name}'. {did_you_mean(name, tables)}"
+    if len(table.key) != 1:
+        return f"the table '{name}' must have exactly one key column, which holds the category; it has {len(table.key)}"
+    return "" if "name" in table.columns else f"the table '{name}' has no column 'name', which holds the readable name"
 
 
 class SourceSpec(Model):
@@ -146,6 +159,13 @@ class DatasetSpec(Model):
         if self.source.kind != "folder" and not re.fullmatch("[0-9a-f]{64}", self.source.sha256):
             raise ValueError(f"a source of the kind '{self.source.kind}' needs the 'sha256' of its file")
         minutes_from_event(self.predict_at)
+        return self
+
+    @model_validator(mode="after")
+    def _names_can_be_found(self) -> "DatasetSpec":
+        for name, column in self.columns.items():
+            if column.names and (problem := _names_problem(column.names, self.tables())):
+                raise ValueError(f"columns.{name}.names: {problem}")
         return self
 
     def with_role(self, role: Role) -> list[str]:

@@ -1,5 +1,6 @@
 """How good probabilities or values are: scores with intervals over whole days, on slices, beside baselines."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ Ints = npt.NDArray[np.int64]
 
 TINY = 1e-15
 INTERVAL = (2.5, 97.5)
+SLICE_ROWS, SLICE_SHARE = 200, 0.1
 
 
 def metric_of(task: str) -> str:
@@ -181,6 +183,11 @@ def score_slices(
                 {"slice": name, "value": str(value), "rows": len(rows), **score(task, truth[rows], answer[rows], bins)}
             )
     return pd.DataFrame(lines).sort_values(["slice", "rows"], ascending=[True, False], ignore_index=True)
+
+
+def smallest_slice(rows: int) -> int:
+    """How many of all `rows` a slice needs for its score to say something; of a small table, a tenth will do."""
+    return min(SLICE_ROWS, math.ceil(rows * SLICE_SHARE))
 
 
 def reliability_table(truth: Ints, probabilities: Floats, bins: int) -> pd.DataFrame:

@@ -36,6 +36,7 @@ class Column:
     type: str
     required: bool
     categories: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)  # category to what people call it, where that is known
     low: float | None = None
     high: float | None = None
     seen_low: float | None = None
@@ -67,6 +68,10 @@ class Schema:
     classes: list[str]
     id: str | None
     columns: list[Column]
+    title: str = ""
+    question: str = ""
+    target_label: str = ""
+    target_unit: str = ""
 
     @cached_property
     def names(self) -> frozenset[str]:

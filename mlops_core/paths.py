@@ -56,6 +56,11 @@ class Paths:
         return self.models / "bundle"
 
     @property
+    def evaluation(self) -> Path:
+        """Beside the bundle, which is sealed before it can be evaluated."""
+        return self.models / "evaluation.json"
+
+    @property
     def best_params(self) -> Path:
         return self.models / "best_params.json"
 

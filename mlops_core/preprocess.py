@@ -122,7 +122,16 @@ def encode_target(schema: Schema, table: pd.DataFrame) -> np.ndarray:
     return codes
 
 
-def _schema_column(name: str, column: ColumnSpec, train: pd.DataFrame) -> Column:
+def readable_names(spec: DatasetSpec, column: ColumnSpec, tables: Mapping[str, pd.DataFrame]) -> dict[str, str]:
+    """Category to readable name, as the table says that the column's `names` points to."""
+    if not column.names:
+        return {}
+    (key,) = spec.tables()[column.names].key
+    table = tables[column.names].dropna(subset=[key, "name"])
+    return dict(zip(table[key].astype("str"), table["name"].astype("str"), strict=True))
+
+
+def _schema_column(name: str, column: ColumnSpec, train: pd.DataFrame, names: Mapping[str, str]) -> Column:
     series = train[name]
     text = column.type == "category"
     seen = None if text or column.type in ("datetime", "boolean") else series.astype("float64")
@@ -130,11 +139,13 @@ def _schema_column(name: str, column: ColumnSpec, train: pd.DataFrame) -> Column
     example = None if common.empty else common.iloc[0] if text else common.sort_values().iloc[len(common) // 2]
     if isinstance(example, pd.Timestamp):
         example = example.isoformat(timespec="minutes")
+    categories = sorted(series.dropna().value_counts().index[:MAX_CATEGORIES]) if text else []
     return Column(
         name=name,
         type=column.type,
         required=not column.missing,
-        categories=sorted(series.dropna().value_counts().index[:MAX_CATEGORIES]) if text else [],
+        categories=categories,
+        names={category: names[category] for category in categories if category in names},
         low=column.range[0] if column.range else None,
         high=column.range[1] if column.range else None,
         seen_low=None if seen is None or seen.isna().all() else float(seen.min()),
@@ -155,13 +166,23 @@ def classes_of(spec: DatasetSpec, table: pd.DataFrame) -> list[str]:
     return spec.classes or sorted(table[spec.target].astype("str").unique())
 
 
-def build_schema(spec: DatasetSpec, train: pd.DataFrame) -> Schema:
-    """What the model asks for: types from the dataset file, categories and ranges from the training rows."""
+def build_schema(spec: DatasetSpec, train: pd.DataFrame, tables: Mapping[str, pd.DataFrame] | None = None) -> Schema:
+    """What the model asks for: types from the dataset file, categories and ranges from the training rows.
+
+    The readable names of categories come from `tables`, the raw ones.
+    """
     classes = classes_of(spec, train)
     if empty := [name for name in spec.features if train[name].isna().all()]:
         raise TableError(f"Column '{empty[0]}' is missing in every training row: give it the role 'ignore'.")
-    columns = [_schema_column(name, spec.columns[name], train) for name in spec.features]
-    return Schema(spec.name, spec.task, spec.target, classes, spec.id, columns)
+    columns = [
+        _schema_column(name, spec.columns[name], train, readable_names(spec, spec.columns[name], tables or {}))
+        for name in spec.features
+    ]
+    target = spec.columns[spec.target]
+    label = target.label or spec.target
+    return Schema(
+        spec.name, spec.task, spec.target, classes, spec.id, columns, spec.title, spec.question, label, target.unit
+    )
 
 
 def _single_column_score(values: pd.Series, truth: np.ndarray) -> float:

@@ -1,6 +1,6 @@
 """Experiment 4: the baselines that every later number stands beside, and the score that must not be believed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +97,7 @@ def _with_day(schema: Schema) -> Schema:
     from mlops_core.features import Column
 
     day = Column("day_of_year", "number", required=True)
-    return Schema(schema.dataset, schema.task, schema.target, schema.classes, schema.id, [*schema.columns, day])
+    return replace(schema, columns=[*schema.columns, day])
 
 
 def scores_table(results: dict[str, Baseline]) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """Small tables, their dataset files and their models, shared by the tests."""
 
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ from sklearn.pipeline import Pipeline
 
 from mlops_core.datasets import DatasetSpec, FieldSpec, TableSpec, build_dataset
 from mlops_core.estimators import build_estimator
+from mlops_core.evaluation import reliability_table, score_slices
 from mlops_core.features import Schema
 from mlops_core.ingest import read_table
 from mlops_core.params import Params, check_params
 from mlops_core.preprocess import build_schema, encode_table, encode_target
 from mlops_core.serve.predictor import Predictor, load_predictor
+from mlops_core.train import final
 from mlops_core.train.calibration import fit_constants
+from mlops_core.train.evaluation_record import build_record
 from mlops_core.train.export import export_onnx, raw_answer
 from mlops_core.train.package import write_bundle
 
@@ -48,6 +52,17 @@ def dataset_tree(task: str = "binary", **changes: Any) -> dict[str, Any]:
         },
         **changes,
     }
+
+
+def tree_with_names(**changes: Any) -> dict[str, Any]:
+    """The same from a folder whose table `kinds` knows what the kinds are called; `changes` are that table's."""
+    tree = dataset_tree()
+    tree["columns"]["kind"]["names"] = "kinds"
+    plain = {name: {"type": column["type"]} for name, column in tree["columns"].items()}
+    kinds = {"key": ["code"], "columns": {"code": {"type": "text"}, "name": {"type": "text"}}, **changes}
+    tables = {"small": {"columns": plain}, "kinds": kinds}
+    files = {name: {"file": f"{name}.csv", "sha256": NO_HASH, **table} for name, table in tables.items()}
+    return {**tree, "source": {"kind": "folder", "path": "data/source", "tables": files}}
 
 
 def make_spec(task: str = "binary", **changes: Any) -> DatasetSpec:
@@ -128,6 +143,20 @@ def make_bundle(task: str, folder: Path) -> Path:
     graph = export_onnx(model, len(schema.inputs))
     write_bundle(folder, graph, schema, constants, table, background=20, seed=1)
     return folder
+
+
+@cache
+def make_evaluation(task: str = "binary", rows: int = 400) -> dict[str, Any]:
+    """The record of such a model's scores, beside those of the mean answer."""
+    spec, (schema, model, table) = make_spec(task), fit(task, rows=rows)
+    truth, answer = encode_target(schema, table), raw_answer(model, encode_table(schema, table))
+    answers = {"this model": answer, "base rate": np.broadcast_to(answer.mean(axis=0), answer.shape)}
+    scores = final.score_all(task, truth, answers, final.test_groups(table, spec.time), make_params())
+    metrics = {"test": scores.pop("this model"), "baselines": scores, "stated_coverage": 0.9, "coverage": 0.91}
+    nothing = pd.DataFrame(columns=["stated", "observed", "rows"])
+    curve = reliability_table(truth, answer, 10) if schema.classes else nothing
+    slices = score_slices(task, table[["kind", "gate", "count"]], truth, answer, 10)
+    return build_record(spec, table, metrics, curve, slices, "# Model card")
 
 
 def make_predictor(bundle: Path) -> Predictor:

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import yaml
-from tables import NO_HASH, dataset_tree, make_spec
+from tables import NO_HASH, dataset_tree, make_spec, tree_with_names
 
 from mlops_core.datasets import DatasetError, LeakError, build_dataset, load_dataset, minutes_from_event
 
@@ -55,6 +55,8 @@ def with_column(name, **column):
         (with_column("extra", type="text"), "a text is no feature"),
         (with_column("extra", type="datetime"), "a datetime is no feature"),
         (with_column("extra", type="number", derive=["month"]), "derive is for a datetime"),
+        (with_column("extra", type="number", names="small"), "names is for a category"),
+        (with_column("extra", type="category", names="small"), "exactly one key column"),
         ({"predict_at": "noon"}, "is no moment"),
         ({"source": {"kind": "folder", "path": "data"}}, "needs 'tables'"),
         ({"source": {"kind": "csv", "path": "t.csv"}}, "needs the 'sha256'"),
@@ -69,6 +71,38 @@ def test_a_mistake_in_a_dataset_file_is_named(change, match):
 def test_a_key_must_name_columns():
     table = {"file": "t.csv", "sha256": NO_HASH, "key": ["nmae"], "columns": {"name": {"type": "text"}}}
     refuse("the key names 'nmae'", source={"kind": "folder", "path": "data", "tables": {"t": table}})
+
+
+CODE = {"code": {"type": "text"}}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "names", "problem"),
+    [
+        ({}, "kind", "the source has no table 'kind'. Did you mean 'kinds'?"),
+        (
+            {"key": []},
+            "kinds",
+            "the table 'kinds' must have exactly one key column, which holds the category; it has 0",
+        ),
+        (
+            {"key": ["code", "name"]},
+            "kinds",
+            "the table 'kinds' must have exactly one key column, which holds the category; it has 2",
+        ),
+        ({"columns": CODE}, "kinds", "the table 'kinds' has no column 'name', which holds the readable name"),
+    ],
+)
+def test_names_that_cannot_be_found_are_told_in_one_line(kinds, names, problem):
+    tree = tree_with_names(**kinds)
+    tree["columns"]["kind"]["names"] = names
+    with pytest.raises(DatasetError) as caught:
+        build_dataset("small", tree)
+    assert str(caught.value) == f"Dataset 'small': the file: columns.kind.names: {problem}"
+
+
+def test_names_may_come_from_a_table_with_one_key_and_a_name():
+    assert build_dataset("small", tree_with_names()).columns["kind"].names == "kinds"
 
 
 @pytest.mark.parametrize("sha256", ["", "abc", "G" * 64, "A" * 64])

@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 from tables import TASKS, fit, make_spec, make_table
 
 from mlops_core.estimators import build_estimator
-from mlops_core.features import Column, Schema
+from mlops_core.features import Column
 from mlops_core.preprocess import build_schema, encode_table, encode_target
 from mlops_core.train.export import check_parity, export_onnx, graph_answer, parity_differences, raw_answer
 
@@ -68,7 +70,7 @@ def test_a_table_of_only_numbers_or_only_categories_will_do(family, columns):
     table = make_table()
     full = build_schema(make_spec(), table)
     kept: list[Column] = [column for column in full.columns if column.name in columns]
-    schema = Schema(full.dataset, full.task, full.target, full.classes, full.id, kept)
+    schema = replace(full, columns=kept)
     matrix = encode_table(schema, table)
     model = build_estimator(family, schema, {}, 1).fit(matrix, encode_target(schema, table))
     found = graph_answer(export_onnx(model, len(schema.inputs)), matrix)

@@ -19,6 +19,7 @@ from mlops_core.evaluation import (
     score,
     score_slices,
     score_with_intervals,
+    smallest_slice,
 )
 
 # Few distinct scores, so that ties are common.
@@ -205,3 +206,10 @@ def test_a_comparison_has_one_line_per_answer():
     table = compare({"ours": probabilities, "coin": np.full((100, 2), 0.5)}, "binary", truth, 10)
     assert table.index.tolist() == ["ours", "coin"]
     assert table.loc["coin", "log_loss"] == pytest.approx(np.log(2))
+
+
+@pytest.mark.parametrize(
+    ("rows", "least"), [(0, 0), (1, 1), (10, 1), (11, 2), (1000, 100), (1999, 200), (2000, 200), (10**6, 200)]
+)
+def test_a_slice_needs_200_rows_or_a_tenth_of_a_small_table(rows, least):
+    assert smallest_slice(rows) == least

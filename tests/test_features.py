@@ -320,6 +320,12 @@ def test_a_schema_comes_back_from_json(task):
     assert Schema.from_dict(json.loads(json.dumps(schema.to_dict()))) == schema
 
 
+def test_what_categories_are_called_changes_no_code():
+    named = schema_of(Column("kind", "category", required=False, categories=["u", "v"], names={"v": "Vast"}))
+    assert encode(named, {"kind": ["v", "Vast"]}, 2)[:, 0].tolist() == [1, 3]
+    assert Schema.from_dict(json.loads(json.dumps(named.to_dict()))).columns[0].names == {"v": "Vast"}
+
+
 def test_a_schema_of_a_later_version_can_be_read():
     tree = SCHEMA.to_dict()
     tree["columns"][0]["invented_later"] = 1

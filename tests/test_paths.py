@@ -54,7 +54,7 @@ def test_reports_name_files_without_the_folders_of_this_machine(project):
 
 def test_two_datasets_share_no_data_folder(project):
     one, other = Paths(project, "one"), Paths(project, "other")
-    for name in ("raw", "processed", "models", "bundle", "best_params"):
+    for name in ("raw", "processed", "models", "bundle", "evaluation", "best_params"):
         assert getattr(one, name) != getattr(other, name)
 
 
@@ -62,3 +62,4 @@ def test_files_of_the_checkout_lie_where_dvc_yaml_expects_them(project):
     assert dataset_file(project, "small") == project / "data/datasets/small.yaml"
     assert state_dir(project) == project / ".mlops"
     assert Paths(project, "small").bundle == project / "data/models/small/bundle"
+    assert Paths(project, "small").evaluation == project / "data/models/small/evaluation.json"

@@ -1,9 +1,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from tables import TASKS, dataset_tree, make_params, make_schema, make_spec, make_table
+from tables import TASKS, dataset_tree, make_params, make_schema, make_spec, make_table, tree_with_names
 
-from mlops_core.datasets import LeakError
+from mlops_core.datasets import LeakError, build_dataset
 from mlops_core.features import find_problems
 from mlops_core.preprocess import (
     JoinError,
@@ -127,6 +127,35 @@ def test_the_schema_is_made_of_the_training_rows_only():
     assert (columns["amount"].low, columns["amount"].high) == (-100, 100)
     codes = encode_table(schema, table[table["kind"] == "w"])[:, schema.categorical[0]]
     assert set(codes) == {3}
+
+
+def test_categories_are_called_what_their_table_says():
+    spec, table = build_dataset("small", tree_with_names()), make_table()
+    kinds = pd.DataFrame({"code": ["w", "u", "v", "x"], "name": ["Whole", "Used", None, "Unknown to training"]})
+    columns = {column.name: column for column in build_schema(spec, table, {"kinds": kinds}).columns}
+    assert columns["kind"].categories == ["u", "v", "w"]
+    assert columns["kind"].names == {"u": "Used", "w": "Whole"}
+    assert all(column.names == {} for name, column in columns.items() if name != "kind")
+
+
+def test_a_key_of_whole_numbers_names_the_categories_of_that_spelling():
+    spec, table = build_dataset("small", tree_with_names()), make_table().replace({"kind": {"u": "1"}})
+    kinds = pd.DataFrame({"code": pd.array([1, 2], dtype="Int64"), "name": ["One", "Two"]})
+    names = {column.name: column.names for column in build_schema(spec, table, {"kinds": kinds}).columns}
+    assert names["kind"] == {"1": "One"}
+
+
+def test_the_schema_says_what_is_asked_and_of_what():
+    schema = make_schema("regression")
+    assert (schema.title, schema.question) == ("A small table", "What comes?")
+    assert (schema.target, schema.target_label, schema.target_unit) == ("outcome", "outcome", "")
+
+
+def test_the_target_has_its_declared_label_and_unit():
+    target = {"type": "number", "role": "target", "missing": True, "label": "Delay", "unit": "min"}
+    spec = make_spec("regression", columns={**dataset_tree("regression")["columns"], "outcome": target})
+    schema = build_schema(spec, make_table("regression"))
+    assert (schema.target_label, schema.target_unit) == ("Delay", "min")
 
 
 def test_the_target_and_late_columns_are_not_among_the_inputs():

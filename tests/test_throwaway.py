@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from tables import TASKS
+from tables import TASKS, make_evaluation, make_table
 
 from mlops_core.explain import explain, load_background
 from mlops_core.pipeline.throwaway import spoil_bundle
@@ -49,3 +49,34 @@ def test_a_throwaway_registry_lies_where_it_is_told_whatever_the_environment_say
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("[]", 0), done.stderr
     assert (tmp_path / "mlflow.db").is_file()
+
+
+REGISTER = """
+import json, sys
+from pathlib import Path
+from mlops_core.paths import Paths
+from mlops_core.pipeline.throwaway import open_registry, register_copy
+from mlops_core.registry.champions import fetch_bundle
+root = Path(sys.argv[1])
+paths, store = Paths(root, "small"), open_registry(root)
+for place in (paths.bundle, root / "elsewhere" / "bundle"):
+    version = register_copy(store, paths, place)
+    print(json.dumps(fetch_bundle(store, "small", version, root / f"fetched{version}")))
+"""
+
+
+def test_a_copy_is_registered_with_the_evaluation_that_lies_beside_it(bundles, tmp_path):
+    models, data = tmp_path / "data/models/small", tmp_path / "data/processed/small"
+    shutil.copytree(bundles["binary"], models / "bundle")
+    (models / "evaluation.json").write_text(json.dumps(make_evaluation()), encoding="utf-8")
+    spoil_bundle(models / "bundle", tmp_path / "elsewhere")
+    data.mkdir(parents=True)
+    make_table().to_parquet(data / "test.parquet")
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "requirements/serve.txt").touch()
+    command = [sys.executable, "-W", "ignore", "-c", REGISTER, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    first, second = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+    assert first["evaluation"] == make_evaluation()
+    assert (second["version"], second["no_evaluation"]) == (2, "it was registered without one")
+    assert "evaluation" not in second

@@ -21,6 +21,7 @@ from api.callers import Caller
 from api.dependencies import PREDICT, PredictCaller, ServedDep, State, find_caller, read_body
 from api.entries import Answered, new_batch
 from api.problems import ProblemError
+from api.schemas import ModelEvaluation
 from api.serving import Served
 from mlops_core.explain import explain
 from mlops_core.features import Floats, Values, check_and_encode, find_unusual
@@ -180,14 +181,19 @@ ROUTES = [
 
 @router.get("/v1/model")
 async def read_model(_caller: PredictCaller, served: ServedDep) -> dict[str, Any]:
-    """What a form needs: columns with types, categories, ranges and help; classes, importance, a valid example."""
+    """What a form needs: the question, columns with types, categories, ranges and help; importance, a valid example."""
     schema, constants = served.predictor.schema, served.predictor.constants
     columns = schema.to_dict()["columns"]
     return {
         "name": served.name,
         "version": served.version,
         "alias": served.alias,
+        "registered_at": served.facts.get("registered_at", ""),
+        "promoted_at": served.facts.get("promoted_at", ""),
+        "title": schema.title,
+        "question": schema.question,
         "task": schema.task,
+        "target": {"name": schema.target, "label": schema.target_label, "unit": schema.target_unit},
         "columns": columns,
         "classes": schema.classes,
         "threshold": constants.threshold,
@@ -196,3 +202,13 @@ async def read_model(_caller: PredictCaller, served: ServedDep) -> dict[str, Any
         "importance": constants.importance or {},
         "example": {column["name"]: column["example"] for column in columns if column["example"] is not None},
     }
+
+
+@router.get("/v1/model/evaluation")
+async def read_evaluation(_caller: PredictCaller, served: ServedDep) -> ModelEvaluation:
+    """What the test rows said of the served model. Raises ProblemError 404 where nobody wrote it down."""
+    record = served.facts.get("evaluation")
+    if record is None:
+        reason = served.facts.get("no_evaluation", "it was registered without one")
+        raise ProblemError(404, f"Version {served.version} of '{served.name}' has no evaluation: {reason}.")
+    return ModelEvaluation.model_validate({"model": {"name": served.name, "version": served.version}, **record})

@@ -25,7 +25,7 @@ def open_registry(folder: Path) -> Store:
 
 
 def register_copy(store: Store, paths: Paths, bundle: Path) -> int:
-    """Registers a bundle as experiment 05 does; its version."""
+    """Registers a bundle as experiment 05 does, with the evaluation that may lie beside it; its version."""
     target = read_schema_json(bundle).target
     data = data_record(paths, "test", read_split(paths.processed, "test"), target, "rehearsal")
     item = Registration(paths.dataset, bundle, bundle_digest(bundle)[:16], {})

@@ -7,6 +7,7 @@ MLOpsError
 Light enough for the process that feeds the API: neither pandas nor scikit-learn is imported here.
 """
 
+import json
 import shutil
 import tempfile
 from datetime import UTC, datetime
@@ -19,13 +20,15 @@ from mlflow.exceptions import MlflowException
 
 from mlops_core.errors import RequestError
 from mlops_core.registry.store import Store, translated
-from mlops_core.serve.bundle import BundleError, verify_bundle
+from mlops_core.serve.bundle import BundleError, file_sha256, verify_bundle
 from mlops_core.serve.predictor import load_predictor
 
 CHAMPION = "champion"
 BUNDLE = Path("artifacts", "bundle")  # where MLflow keeps it inside a model version
-DIGEST, REASON, PROMOTED_AT, REPLACED, WITHDRAWN = (
+EVALUATION = Path("artifacts", "evaluation.json")
+DIGEST, EVALUATION_DIGEST, REASON, PROMOTED_AT, REPLACED, WITHDRAWN = (
     "bundle_sha256",
+    "evaluation_sha256",
     "promotion_reason",
     "promoted_at",
     "replaced_version",
@@ -130,8 +133,19 @@ def locate_bundle(store: Store, name: str, version: int) -> Path:
     return folder
 
 
+def _read_evaluation(file: Path, digest: str) -> dict[str, Any]:
+    """The record of a version's scores as `evaluation`; without a sound one, the reason as `no_evaluation`."""
+    if not digest:
+        return {"no_evaluation": "it was registered without one"}
+    if not file.is_file() or file_sha256(file) != digest:
+        return {"no_evaluation": "the one that was registered is missing or damaged"}
+    return {"evaluation": json.loads(file.read_bytes())}
+
+
 def fetch_bundle(store: Store, name: str, version: int, target: Path) -> dict[str, Any]:
-    """Copies a version's bundle to `target`, which must not exist, and tries it there. Returns its description.
+    """Copies a version's bundle to `target`, which must not exist, and tries it there.
+
+    Returns the version's description with its evaluation, or why it has none: that is no reason to refuse a version.
 
     Raises BundleError unless every file is what training wrote, the digest is the registered one and the golden rows
     get their answers; ModelNotFoundError for an unknown version.
@@ -141,9 +155,10 @@ def fetch_bundle(store: Store, name: str, version: int, target: Path) -> dict[st
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as folder, translated(store.uri):
         download_artifacts(f"models:/{name}/{version}", dst_path=folder, tracking_uri=store.uri)
         shutil.move(Path(folder) / BUNDLE, target)
+        evaluation = _read_evaluation(Path(folder) / EVALUATION, found.tags.get(EVALUATION_DIGEST, ""))
     if load_predictor(target).digest != found.tags.get(DIGEST):
         raise BundleError(target, "it is not the bundle that was registered")
-    return describe_version(store, found)
+    return {**describe_version(store, found), **evaluation}
 
 
 def promote(store: Store, name: str, version: int, reason: str) -> None:

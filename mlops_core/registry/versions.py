@@ -17,10 +17,10 @@ from mlflow.types import Schema as MlflowSchema
 from mlops_core.database import store_lock
 from mlops_core.features import NUMERIC, Schema
 from mlops_core.paths import state_dir
-from mlops_core.registry.champions import DIGEST
+from mlops_core.registry.champions import DIGEST, EVALUATION, EVALUATION_DIGEST
 from mlops_core.registry.runs import DataRecord, RunRecord, locked_requirements, log_run
 from mlops_core.registry.store import Store, translated
-from mlops_core.serve.bundle import verify_bundle
+from mlops_core.serve.bundle import file_sha256, verify_bundle
 from mlops_core.serve.predictor import read_schema_json
 
 RUN_TAG = "pipeline_run_id"
@@ -45,6 +45,12 @@ class Registration:
     bundle: Path
     pipeline_run_id: str
     tags: Mapping[str, str]
+
+    @property
+    def evaluation(self) -> Path | None:
+        """The record of its scores, where one lies beside it."""
+        file = self.bundle.with_name(EVALUATION.name)
+        return file if file.is_file() else None
 
 
 def find_version(store: Store, name: str, pipeline_run_id: str) -> ModelVersion | None:
@@ -75,7 +81,7 @@ def example_of(schema: Schema) -> pd.DataFrame:
 
 
 def register(store: Store, experiment: str, item: Registration, record: RunRecord, data: DataRecord) -> int:
-    """Logs the run and registers its bundle; a second call for the same pipeline run returns the same version."""
+    """Logs the run and registers its bundle, with its evaluation; a second call for the same run gives its version."""
     digest = verify_bundle(item.bundle)
     with store_lock(f"sqlite:///{state_dir(store.root) / 'registry'}", state_dir(store.root)):
         known = find_version(store, item.name, item.pipeline_run_id)
@@ -84,11 +90,15 @@ def register(store: Store, experiment: str, item: Registration, record: RunRecor
         run_id = log_run(store, experiment, record, data)
         schema = read_schema_json(item.bundle)
         tags = {RUN_TAG: item.pipeline_run_id, DIGEST: digest, **item.tags}
+        artifacts = {"bundle": str(item.bundle)}
+        if item.evaluation:
+            tags[EVALUATION_DIGEST] = file_sha256(item.evaluation)
+            artifacts["evaluation"] = str(item.evaluation)
         with translated(store.uri), mlflow.start_run(run_id=run_id):
             info = mlflow.pyfunc.log_model(
                 name="model",
                 python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-                artifacts={"bundle": str(item.bundle)},
+                artifacts=artifacts,
                 signature=signature_of(schema),
                 input_example=example_of(schema),
                 pip_requirements=[f"mlflow=={mlflow.__version__}", *locked_requirements(store.root, "serve.txt")],

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlops_core.errors import MLOpsError
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 FILES = ("model.onnx", "schema.json", "constants.json", "explainer.npz", "golden.json")
 

@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from mlops_core.datasets import DatasetSpec
+from mlops_core.evaluation import metric_of, smallest_slice
 from mlops_core.params import Params
 
 
@@ -44,8 +45,10 @@ def render_card(
 ) -> str:
     """Markdown. `metrics` is what `reports/metrics/train.json` holds."""
     scores = {"this model": metrics["test"], **metrics["baselines"]}
-    metric = "rmse" if spec.task == "regression" else "log_loss"
-    hardest = slices[slices["rows"] >= 200].nlargest(5, metric).set_index(["slice", "value"])[["rows", metric]].round(4)
+    metric, least = metric_of(spec.task), smallest_slice(int(splits.loc["test", "rows"]))
+    hardest = (
+        slices[slices["rows"] >= least].nlargest(5, metric).set_index(["slice", "value"])[["rows", metric]].round(4)
+    )
     hardest = hardest.astype({"rows": int}).astype(object)
     hardest.index = [" ".join(map(str, key)) for key in hardest.index]
     settings = "\n".join(
@@ -83,7 +86,7 @@ On the test rows, opened once, with 95 % intervals from {params.train.bootstrap}
 
 {_coverage(params, metrics)}
 
-Where it is worst, among slices of at least 200 test rows:
+Where it is worst, among slices of at least {least} test rows:
 
 {_markdown(hardest)}
 

@@ -12,6 +12,7 @@ from typing import Any
 from fastapi.testclient import TestClient
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pydantic import SecretStr
+from tables import make_evaluation
 
 from api.accounts import create_user
 from api.app import create_app
@@ -30,6 +31,7 @@ class Folder:
 
     bundles: dict[int, Path]
     alias: int | None = 1
+    facts: dict[str, Any] = field(default_factory=lambda: {"evaluation": make_evaluation()})
     down: bool = False
     fetched: list[int] = field(default_factory=list)
 
@@ -41,7 +43,7 @@ class Folder:
     def fetch(self, _name: str, version: int, target: Path) -> dict[str, Any]:
         self.fetched.append(version)
         shutil.copytree(self.bundles[version], target)
-        return {"metrics": {"log_loss": version / 10}}
+        return {"metrics": {"log_loss": version / 10}, **self.facts}
 
     def versions(self, _name: str) -> list[dict[str, Any]]:
         return [{"version": version} for version in sorted(self.bundles, reverse=True)]
@@ -85,6 +87,7 @@ def starting(folder: Path, bundles: dict[str, Path]) -> Iterator[Callable[..., S
     def start(
         task: str = "binary", place: str = "serving", loaded: bool = True, settings: Any = None, **registry: Any
     ) -> Service:
+        registry.setdefault("facts", {"evaluation": make_evaluation(task)})
         source = Folder({1: bundles[task], **registry.pop("bundles", {})}, **registry)
         slot = ModelSlot("small", "champion", folder / place, source)
         more = {"jwt_secret": SecretStr(secrets.token_urlsafe(48)), "allowed_hosts": ["testserver"], **(settings or {})}

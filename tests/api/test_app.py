@@ -355,6 +355,14 @@ def test_a_restart_needs_no_registry(serve: Callable[..., Service]) -> None:
     assert again.client.get("/readyz").json()["registry_down_since"] is not None
 
 
+def test_the_evaluation_outlives_a_restart_without_the_registry(serve: Callable[..., Service]) -> None:
+    first = serve()
+    first.account("ada", "predict")
+    told = first.client.get("/v1/model/evaluation", headers=first.bearer("ada"))
+    again = serve(loaded=False, down=True)
+    assert again.client.get("/v1/model/evaluation", headers=again.bearer("ada")).json() == told.json()
+
+
 def test_what_mlflow_serve_accepts_is_accepted_here(service: Service) -> None:
     headers = service.bearer("ada")
     row = example(service, headers)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from service import Service, problem
+from tables import make_evaluation
 
 from api.registry import RegistryError
 
@@ -116,6 +117,60 @@ def test_the_reason_comes_in_strict_json(two: Service, content: bytes, kind: str
     headers = {**two.bearer("root"), "content-type": kind}
     problem(two.client.post("/admin/model/rollback", content=content, headers=headers), status)
     assert two.registry.alias == 1
+
+
+def test_the_served_model_says_what_it_is_asked_and_since_when(two: Service) -> None:
+    root = two.bearer("root")
+    facts = two.client.get("/v1/model", headers=root).json()
+    assert (facts["title"], facts["question"]) == ("A small table", "What comes?")
+    assert facts["target"] == {"name": "outcome", "label": "outcome", "unit": ""}
+    assert (facts["registered_at"], facts["promoted_at"]) == ("", "")
+    moments = {"registered_at": "2013-12-24T18:30:00+00:00", "promoted_at": "2013-12-25T08:00:00+00:00"}
+    two.slot.current = replace(two.slot.require(), facts=moments)
+    facts = two.client.get("/v1/model", headers=root).json()
+    assert {name: facts[name] for name in moments} == moments
+
+
+def test_a_column_says_what_its_categories_are_called(two: Service) -> None:
+    served = two.slot.require()
+    schema = served.predictor.schema
+    columns = [replace(item, names={"u": "Used"}) if item.name == "kind" else item for item in schema.columns]
+    predictor = replace(served.predictor, schema=replace(schema, columns=columns))
+    two.slot.current = replace(served, predictor=predictor)
+    found = {item["name"]: item for item in two.client.get("/v1/model", headers=two.bearer("root")).json()["columns"]}
+    assert (found["kind"]["categories"], found["kind"]["names"]) == (["u", "v", "w"], {"u": "Used"})
+    assert found["gate"]["names"] == {}
+
+
+def test_the_evaluation_is_the_registered_one_and_names_the_served_version(two: Service) -> None:
+    found = two.client.get("/v1/model/evaluation", headers=two.bearer("root")).json()
+    assert found == {"model": {"name": "small", "version": 1}, **make_evaluation()}
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        ({}, "it was registered without one"),
+        ({"no_evaluation": "it was registered without one"}, "it was registered without one"),
+        ({"no_evaluation": "it is damaged"}, "it is damaged"),
+    ],
+)
+def test_a_version_without_an_evaluation_says_so_and_predicts_all_the_same(
+    serve: Callable[..., Service], facts: dict[str, str], reason: str
+) -> None:
+    service = serve(facts=facts)
+    service.account("ada", "predict")
+    ada = service.bearer("ada")
+    body = problem(service.client.get("/v1/model/evaluation", headers=ada), 404)
+    assert body["detail"] == f"Version 1 of 'small' has no evaluation: {reason}."
+    row = service.client.get("/v1/model", headers=ada).json()["example"]
+    assert service.client.post("/v1/predict", json={"instances": [row]}, headers=ada).status_code == 200
+
+
+def test_without_a_model_there_is_nothing_to_evaluate_yet(serve: Callable[..., Service]) -> None:
+    service = serve(loaded=False, alias=None)
+    service.account("ada", "predict")
+    problem(service.client.get("/v1/model/evaluation", headers=service.bearer("ada")), 503)
 
 
 def test_a_score_that_is_no_number_is_null(two: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,15 @@ def test_what_a_form_needs_has_the_declared_form(serve: Callable[..., Service], 
     validator(tree, "Instance").validate(answer["example"])
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_what_a_page_about_the_model_shows_has_the_declared_form(serve: Callable[..., Service], task: str) -> None:
+    service = serve(task)
+    service.account("ada", "predict")
+    answer = service.client.get("/v1/model/evaluation", headers=service.bearer("ada"))
+    assert answer.status_code == 200
+    validator(document(service), "ModelEvaluation").validate(answer.json())
+
+
 @pytest.mark.parametrize(
     ("change", "valid"),
     [

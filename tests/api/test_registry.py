@@ -1,5 +1,6 @@
 """The registry's process against a real MLflow store: what it answers, what it refuses, and that it can be ended."""
 
+import json
 import os
 import shutil
 import signal
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tables import sha256
 
 from api.registry import RegistryError, RegistryProcess
 from api.serving import ModelSlot
-from mlops_core.registry.champions import DIGEST, promote
+from mlops_core.registry.champions import DIGEST, EVALUATION, EVALUATION_DIGEST, promote
 from mlops_core.registry.store import Store, open_store
 from mlops_core.serve.bundle import bundle_digest
 from mlops_core.settings import Settings
@@ -23,11 +25,18 @@ NAME = "small"
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own, of SQLAlchemy
 
 
-def add_version(store: Store, bundle: Path, number: int, digest: str = "") -> None:
+RECORD = {"metric": "log_loss", "card": "# Model card"}
+
+
+def add_version(
+    store: Store, bundle: Path, number: int, digest: str = "", evaluation: str | None = None, **tags: str
+) -> None:
     """Registers a bundle as MLflow keeps one inside a model version, without the run that made it."""
     source = store.root / "mlartifacts" / f"v{number}"
     shutil.copytree(bundle, source / "artifacts" / "bundle")
-    tags = {DIGEST: digest or bundle_digest(bundle)}
+    if evaluation is not None:
+        (source / EVALUATION).write_text(evaluation)
+    tags[DIGEST] = digest or bundle_digest(bundle)
     store.client.create_model_version(NAME, source.as_uri(), tags=tags)
 
 
@@ -86,6 +95,32 @@ def test_a_bundle_is_fetched_only_when_it_is_the_registered_one(
     with pytest.raises(RegistryError) as caught:
         registry.fetch(NAME, 9, tmp_path / "nine")
     assert caught.value.kind == "ModelNotFoundError"
+
+
+@pytest.mark.parametrize(
+    ("written", "registered", "facts"),
+    [
+        (json.dumps(RECORD), json.dumps(RECORD), {"evaluation": RECORD}),
+        (None, None, {"no_evaluation": "it was registered without one"}),
+        (json.dumps(RECORD), None, {"no_evaluation": "it was registered without one"}),
+        (None, json.dumps(RECORD), {"no_evaluation": "the one that was registered is missing or damaged"}),
+        ("{}", json.dumps(RECORD), {"no_evaluation": "the one that was registered is missing or damaged"}),
+    ],
+)
+def test_an_evaluation_comes_along_only_when_it_is_the_registered_one(
+    registry: RegistryProcess,
+    root: Path,
+    bundles: dict[str, Path],
+    written: str | None,
+    registered: str | None,
+    facts: dict[str, Any],
+) -> None:
+    tags = {} if registered is None else {EVALUATION_DIGEST: sha256(registered.encode())}
+    add_version(open_store(root, Settings()), bundles["binary"], 4, evaluation=written, **tags)
+    found = registry.fetch(NAME, 4, root / "four")
+    assert found["digest"] == bundle_digest(root / "four")
+    assert {name: found[name] for name in found if name.endswith("evaluation")} == facts
+    assert not any(name.endswith("evaluation") for item in registry.versions(NAME) for name in item)
 
 
 def test_a_rollback_goes_one_back_and_no_further(registry: RegistryProcess) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from service import Folder
+from structlog.testing import capture_logs
 
 from api.serving import OUTAGE, POINTER, ModelSlot
 
@@ -93,6 +94,21 @@ def test_a_failure_after_the_end_is_no_outage(slot: ModelSlot) -> None:
     registry_of(slot).down = True
     slot.refresh()
     assert again(slot).registry_down_since is None
+
+
+def test_a_version_without_an_evaluation_is_served_and_the_log_says_why(
+    slot: ModelSlot, bundles: dict[str, Path]
+) -> None:
+    registry_of(slot).bundles[3] = bundles["multiclass"]
+    registry_of(slot).facts = {"no_evaluation": "the one that was registered is missing or damaged"}
+    with capture_logs() as lines:
+        assert move(slot, 3)
+    (line,) = [item for item in lines if item["event"] == "no evaluation"]
+    assert (line["log_level"], line["version"], line["reason"]) == (
+        "warning",
+        3,
+        "the one that was registered is missing or damaged",
+    )
 
 
 def test_a_disk_that_takes_no_note_ends_nothing_and_keeps_what_the_next_start_needs(

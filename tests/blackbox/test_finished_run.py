@@ -1,5 +1,6 @@
 """What a finished run leaves: files that others read, in the shape that is promised."""
 
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -143,6 +144,36 @@ def test_the_run_writes(ran: Project, name: str) -> None:
 
 def test_the_card_states_the_model_s_own_score(ran: Project, scores: dict) -> None:
     assert f"{scores['test']['log_loss']:.4f}" in ran.path("reports/model_card.md").read_text()
+
+
+def test_the_evaluation_says_what_the_run_found(ran: Project, scores: dict) -> None:
+    found = json.loads(ran.path("data/models/flights/evaluation.json").read_text(encoding="utf-8"))
+    assert found["scores"] == {"this model": scores["test"], **scores["baselines"]}
+    assert found["coverage"] == {"stated": scores["stated_coverage"], "observed": scores["coverage"]}
+    test = pd.read_parquet(ran.path("data/processed/flights/test.parquet"))
+    assert found["rows"] == len(test) == sum(point["rows"] for point in found["reliability"])
+    assert (found["first_day"], found["last_day"]) == tuple(
+        str(test["sched_dep"].agg(way).date()) for way in ("min", "max")
+    )
+    assert sum(line["rows"] for line in found["slices"] if line["slice"] == "origin") == len(test)
+    assert found["card"] == ran.path("reports/model_card.md").read_text(encoding="utf-8")
+
+
+def test_the_registered_version_keeps_that_evaluation(ran: Project) -> None:
+    tags = ran.query("mlflow.db", "select value from model_version_tags where key = 'evaluation_sha256'")
+    file = ran.path("data/models/flights/evaluation.json").read_bytes()
+    assert tags == [(hashlib.sha256(file).hexdigest(),)]
+    (kept,) = ran.path("mlartifacts").rglob("evaluation.json")
+    assert kept.read_bytes() == file
+
+
+def test_airlines_and_airports_are_called_by_their_names(ran: Project) -> None:
+    schema = json.loads(ran.path("data/processed/flights/schema.json").read_text(encoding="utf-8"))
+    names = {column["name"]: column["names"] for column in schema["columns"]}
+    assert names["carrier"]["EV"] == "ExpressJet Airlines Inc."
+    assert names["origin"]["LGA"] == "La Guardia"
+    assert {name for name, known in names.items() if known} == {"carrier", "origin", "dest"}
+    assert schema["target_label"] == "Arrival"
 
 
 @pytest.mark.parametrize("page", PAGES)
