@@ -30,6 +30,12 @@ def _no_constant(name: str) -> float:
     raise _RefusedError(f"{name} is not JSON.")
 
 
+def _missing_or_refused(name: str) -> None:
+    """MLflow's clients write a missing number of a frame as NaN, which is not JSON and cannot mean anything else."""
+    if name != "NaN":
+        _no_constant(name)
+
+
 def _check_texts(tree: Any) -> None:
     """Refuses lone surrogates, which no encoding can carry, and NUL, which no database stores."""
     stack = [tree]
@@ -62,13 +68,14 @@ def _parse_plain(body: bytes) -> Any:
     return tree if body.translate(None, SPACES).count(b'":') == len(tree) + sum(map(len, rows)) else None
 
 
-def parse_json(body: bytes) -> Any:
+def parse_json(body: bytes, *, nan_is_missing: bool = False) -> Any:
     """The parsed body. Raises ProblemError 400 for what is not JSON, 422 for what JSON leaves open."""
     if plain := _parse_plain(body):
         return plain
     try:
         text = body.decode("utf-8")
-        tree = json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        constant = _missing_or_refused if nan_is_missing else _no_constant
+        tree = json.loads(text, object_pairs_hook=_unique, parse_constant=constant)
         if "\\u" in text or "\x00" in text:
             _check_texts(tree)
     except _RefusedError as error:

@@ -63,7 +63,7 @@ def test_a_version_that_never_answers_is_an_error_and_ends_the_callers(monkeypat
     monkeypatch.setattr(traffic, "WAIT_SECONDS", 0.05)
     with pytest.raises(NoSwapError, match="Version 2"), keep_asking([Caller()], {}) as seen:
         seen.move(2, lambda: None)
-    assert not [thread for thread in threading.enumerate() if "work" in thread.name]
+    assert not [thread for thread in threading.enumerate() if thread.name == "caller"]
 
 
 def test_cases_take_turns():

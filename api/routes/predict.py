@@ -132,7 +132,7 @@ def explain_rows(asked: Asked) -> Response:
 
 def invocations(asked: Asked) -> Response:
     """What `mlflow models serve` accepts: `dataframe_records`, `dataframe_split` or `instances`."""
-    tree = parse_json(asked.body)
+    tree = parse_json(asked.body, nan_is_missing=True)
     kinds = {"dataframe_records", "dataframe_split", "instances"}
     if not isinstance(tree, dict) or len(kinds & set(tree)) != 1:
         raise ProblemError(422, f"The body must hold one of {', '.join(sorted(kinds))}.")

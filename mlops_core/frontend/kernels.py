@@ -26,13 +26,13 @@ class Kernels(AsyncMappingKernelManager):
     """At most `max_kernels` visitors at a time; one more gets a page that says so. Voilà derives its pool from this."""
 
     max_kernels = Int(8, config=True, help="Visitors at a time; each kernel takes about 85 MB.")
-    leave_seconds = Int(30, config=True, help="A kernel whose page has been gone for so long ends.")
+    leave_seconds = Int(60, config=True, help="A kernel whose page has been cut off for so long ends.")
     reserve = Int(1, config=True, help="Warm kernels kept for the next visitors, as far as there is room for them.")
     _closing = False
 
     def __init__(self, **kwargs: Any) -> None:
         self._alone: dict[str, float] = {}  # since when nobody has been connected
-        super().__init__(**kwargs)
+        super().__init__(**kwargs)  # type: ignore[no-untyped-call]
 
     def __init_subclass__(cls, **more: Any) -> None:
         # The pool must not grow over the cap: a refill that fails would stay in it for good, and break its bookkeeping.
@@ -66,7 +66,7 @@ class Kernels(AsyncMappingKernelManager):
         kernel_id: str = await super().start_kernel(**{**kwargs, "env": clean_environment(environment)})
         return kernel_id
 
-    async def cull_kernel_if_idle(self, kernel_id: str) -> None:  # type: ignore[override]
+    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         """Of those that are not in reserve: ends who has left without a word, and who has been idle for long."""
         if self._kernel_connections.get(kernel_id):
             self._alone.pop(kernel_id, None)

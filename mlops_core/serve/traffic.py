@@ -95,7 +95,7 @@ def keep_asking(clients: Sequence[Client], instance: Mapping[str, Any]) -> Itera
         while not ended.wait(PAUSE_SECONDS):
             traffic.seen.append(_seen(traffic, lambda: client.post("/v1/predict", {"instances": [instance]})))
 
-    threads = [threading.Thread(target=work, args=(client,), daemon=True) for client in clients]
+    threads = [threading.Thread(target=work, args=(client,), name="caller", daemon=True) for client in clients]
     for thread in threads:
         thread.start()
     try:

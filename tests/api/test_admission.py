@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from server import Answer, Wire, serving, wire_request
 
 from api.admission import Admission
-from api.middleware import LastResort, RequestContext
+from api.middleware import RequestContext
 from api.problems import install_handlers
 
 ASK = wire_request("GET", "/work")
@@ -76,7 +76,6 @@ def workshop(workers: int, waiting: int, seconds: float) -> Iterator[Workshop]:
         return "up"
 
     install_handlers(app, {}, set())
-    app.add_middleware(LastResort)
     app.add_middleware(RequestContext, observe=lambda *_: None)
 
     shop.admission = Admission(workers, waiting, seconds)

@@ -487,8 +487,15 @@ def test_a_reader_that_takes_too_long_is_ended(ada: Service) -> None:
     assert not readers()
 
 
-def test_a_reader_that_dies_costs_no_more_than_the_file(ada: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_dies_costs_no_more_than_the_file(
+    ada: Service, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    spend = (
+        "import time\nwhile time.process_time() < 0.99: pass\n"  # of the second that is the least that can be allowed
+    )
+    (tmp_path / "sitecustomize.py").write_text(spend)
     with monkeypatch.context() as patch:
+        patch.setattr(uploads, "FRUGAL", {**uploads.FRUGAL, "PYTHONPATH": str(tmp_path)})
         patch.setattr(uploads, "CPU_SECONDS", 0)
         assert "memory and time" in problem(send(ada, HEAD + LINE), 413)["detail"]
     assert send(ada, HEAD + LINE).status_code == 200

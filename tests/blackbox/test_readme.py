@@ -45,7 +45,11 @@ def test_the_example_gets_an_answer_of_the_printed_form(served: tuple[Project, i
 def test_make_serve_starts_what_the_example_asks() -> None:
     assert "`make serve`" in README
     done = subprocess.run(
-        ["make", "-n", "-o", ".venv/all", "serve"], cwd=CHECKOUT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "-n", "-o", ".venv/all", "serve"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.split() == ["mlops", "serve"]
 

@@ -66,7 +66,7 @@ def test_a_wrong_password_is_refused_and_a_right_one_shows_an_answer(visit):
     password.press("Enter")
     visit.answered()
     assert alert.count() == 0
-    assert visit.page.title() == "small"
+    assert visit.page.title() == "A small table"
 
 
 def test_a_moved_slider_changes_the_number_to_what_the_service_says(visit, api: Running):

@@ -1,4 +1,4 @@
-"""Voilà's settings for this environment: our template, kernels with a cap and a clean environment, nothing from outside."""
+"""Voilà's settings here: our template, kernels with a cap and a clean environment, nothing from outside."""
 
 from importlib.resources import files
 
@@ -24,13 +24,14 @@ c.KernelManager.transport_encryption = "auto"
 
 c.IdentityProvider.cookie_options = {"SameSite": "Strict"}
 c.Voila.tornado_settings = {
-    "ws_ping_timeout": 30_000,  # milliseconds; Jupyter's default is longer than the interval, which Tornado complains of
+    "ws_ping_timeout": 30_000,  # milliseconds; with Jupyter's default Tornado complains that it exceeds the interval
     "xsrf_cookie_kwargs": {"samesite": "Strict"},
     "headers": {
         # Voilà starts from inline scripts, builds its validators with eval, and anywidget loads widgets from blobs.
         "Content-Security-Policy": (
-            "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-            "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; worker-src 'self' blob:; "
+            "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; "
+            "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self'; "
+            "worker-src 'self' blob:; "
             "object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
         ),
         "X-Content-Type-Options": "nosniff",

@@ -64,6 +64,12 @@ const shell = (() => {
     }
   }
 
+  // Voilà ends a kernel when its page is left, and is refused without this cookie, which nothing else of it sets.
+  if (!document.cookie.includes("_xsrf=")) {
+    const random = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+    document.cookie = `_xsrf=2|00000000|${random}|${Math.floor(Date.now() / 1000)}; path=/; SameSite=Strict`;
+  }
+
   const stored = localStorage.getItem(THEME);
   if (stored) document.documentElement.dataset.theme = stored;
 
