@@ -83,6 +83,7 @@ class Visit:
         return {cell[0]: cell[1] for cell in cells}
 
     def close(self) -> None:
+        self.context.unroute_all()  # with it, Chromium drops what a page sends as it is left
         self.page.goto("about:blank")  # as a person leaves; a closed context tells nobody
         self.context.close()
 
