@@ -98,7 +98,8 @@ def _wait(process: subprocess.Popen[bytes], is_up: Callable[[], bool], what: str
 @contextlib.contextmanager
 def serve_page(root: Path, host: str, port: int, api_url: str) -> Iterator[subprocess.Popen[bytes]]:
     """Voilà on the notebook, listening, with nothing of this environment that a visitor's kernel should not see."""
-    command = [sys.executable, "-m", "voila", str(NOTEBOOK), "--no-browser", f"--Voila.ip={host}", f"--port={port}"]
+    voila = str(Path(sys.executable).with_name("voila"))
+    command = [voila, str(NOTEBOOK), "--no-browser", f"--Voila.ip={host}", f"--port={port}"]
     with _child(command, root, {**clean_environment(os.environ), VARIABLE: api_url}) as process:
         _wait(process, lambda: _listens(host, port), "page")
         yield process

@@ -20,6 +20,7 @@ c.VoilaKernelManager.fill_delay = 0.5
 c.MappingKernelManager.cull_idle_timeout = 1800
 c.MappingKernelManager.cull_interval = 5
 c.MappingKernelManager.cull_connected = True  # a forgotten tab is connected, too
+c.KernelRestarter.restart_limit = 0  # a kernel that started again would know nothing of its page
 c.KernelManager.transport_encryption = "auto"
 
 c.IdentityProvider.cookie_options = {"SameSite": "Strict"}
