@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from contextlib import closing
 from pathlib import Path
@@ -84,6 +85,9 @@ def main() -> None:
     text = path.read_text(encoding="utf-8")
     answer = render_answer(text)
     text = ANSWER.sub(lambda match: match[1] + answer + match[2], text)
+    picture = ROOT / "reports" / "page" / "ask.png"
+    if picture.is_file():
+        shutil.copyfile(picture, ROOT / "docs" / "images" / "page.png")
     path.write_text(BLOCK.sub(lambda match: match[1] + render_numbers(ROOT) + match[2], text), encoding="utf-8")
 
 

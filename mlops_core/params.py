@@ -70,6 +70,10 @@ class ServeParams(Section):
     requests: Annotated[int, Field(ge=10)]
 
 
+class FrontendParams(Section):
+    changes: Annotated[int, Field(ge=10)]
+
+
 class Params(Section):
     """Everything a run depends on besides code and data; logged to MLflow as it stands."""
 
@@ -82,6 +86,7 @@ class Params(Section):
     tune: TuneParams
     train: TrainParams
     serve: ServeParams
+    frontend: FrontendParams
 
     def flat(self) -> dict[str, Any]:
         """`{"tune.trials": 30, …}`."""

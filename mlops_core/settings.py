@@ -23,6 +23,7 @@ class Settings(BaseSettings):
     env: Literal["local", "production"] = "local"
     tracking_uri: str = ""
     study_url: str = ""
+    api_url: str = ""
 
     def tracking(self, root: Path) -> str:
         """The MLflow store: `MLOPS_TRACKING_URI`, or the SQLite file that plain `mlflow ui` opens too."""

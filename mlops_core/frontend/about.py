@@ -5,7 +5,7 @@ from typing import Any
 
 from mlops_core.frontend.charts import bars_chart, importance_chart, reliability_chart
 from mlops_core.frontend.client import Api, ApiError
-from mlops_core.frontend.facts import Model, number_text, percent
+from mlops_core.frontend.facts import Model, number_text, percent, score_text
 from mlops_core.frontend.parts import Download, Plot
 from mlops_core.frontend.words import METRICS, box, hide, html, show_chips, show_origin, show_table
 
@@ -23,14 +23,20 @@ def _with_interval(line: Mapping[str, float], metric: str) -> str:
     if metric not in line:
         return ""
     low, high = line.get(f"{metric}_low"), line.get(f"{metric}_high")
-    spread = f" ({number_text(low)} to {number_text(high)})" if low is not None and high is not None else ""
-    return f"{number_text(line[metric])}{spread}"
+    spread = f" ({score_text(low)} to {score_text(high)})" if low is not None and high is not None else ""
+    return f"{score_text(line[metric])}{spread}"
 
 
-def hardest(slices: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """The slices with the largest loss, by their names."""
+def hardest(model: Model, slices: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """The slices with the largest loss, by names that people read."""
+    columns = {column.name: column for column in model.columns}
     ordered = sorted(slices, key=lambda item: -item["score"])[:MOST_SLICES]
-    return {f"{item['slice']} {item['value']}": float(item["score"]) for item in ordered}
+    found = {}
+    for item in ordered:
+        column, value = columns.get(item["slice"]), str(item["value"])
+        shown = column.show_category(value) if column else value
+        found[f"{model.label_of(item['slice'])} {shown}"] = float(item["score"])
+    return found
 
 
 class About:
@@ -73,7 +79,7 @@ class About:
         self.state.value = (
             f"<p>Measured once on {found['rows']:,} rows that nobody had looked at before{days}. Its answers are meant "
             f"to hold the truth in {percent(coverage['stated'])} of the cases; they did in "
-            f"{percent(coverage['observed'])}.</p>"
+            f"{coverage['observed']:.1%}.</p>"
         )
         head, lines = score_rows(found["scores"])
         self.scores.value = show_table(head, lines, "Scores with 95 % intervals, beside simple models")
@@ -84,7 +90,7 @@ class About:
             self.reliability.show(reliability_chart(found["reliability"]))
             hide(self._says, False)
         if found["slices"]:
-            worst = hardest(found["slices"])
+            worst = hardest(self.model, found["slices"])
             metric = METRICS.get(found["metric"], found["metric"])
             alt = f"Bars: weakest for {next(iter(worst))}, {metric} {number_text(next(iter(worst.values())))}."
             self.slices.show(bars_chart(worst, f"{metric}, less is better", alt, ("Part of the test rows", metric)))

@@ -253,9 +253,15 @@ def reliability_chart(points: Sequence[Mapping[str, float]]) -> Chart:
     observed = [float(point["observed"]) * 100 for point in points]
     diagonal = {"type": "scatter", "mode": "lines", "x": [0, 100], "y": [0, 100], "hoverinfo": "skip"}
     line = {"type": "scatter", "mode": "lines+markers", "x": stated, "y": observed}
-    data = [
+    data: list[Tree] = [
         {**diagonal, "line": {"color": SOFT, "dash": "dot"}, "name": "perfect"},
-        {**line, "line": {"color": ACCENT, "width": 3}, "marker": {"size": 8, "color": ACCENT}, "name": "this model"},
+        {
+            **line,
+            "line": {"color": ACCENT, "width": 3},
+            "marker": {"size": 8, "color": ACCENT},
+            "name": "this model",
+            "cliponaxis": False,
+        },
     ]
     axis = {"range": [0, 100], "ticksuffix": " %"}
     layout = {

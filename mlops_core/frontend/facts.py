@@ -136,6 +136,11 @@ def number_text(value: float) -> str:
     return f"{value:.3g}"
 
 
+def score_text(value: float) -> str:
+    """A score with three decimals, as scores are compared; a large one, such as an error in dollars, as a number."""
+    return f"{value:.3f}" if abs(value) < 10 else number_text(value)
+
+
 def percent(share: float) -> str:
     """`23 %`; never 0 or 100 for what is not certain."""
     if 0 < share < 0.01:

@@ -142,23 +142,26 @@ class NumberField(Field):
         )
         self.slider.add_class("mlops-slider")
         self.view.children = [text, self.slider, self._note]
+        self._placed = self.slider.value = self._place(low)
         text.observe(self._follow, "value")
         self.slider.observe(self._lead, "value")
-        self._led = False
+
+    def _place(self, value: float) -> float:
+        """The nearest step. Asked for another value, the browser would correct it, as if somebody had moved it."""
+        slider = self.slider
+        step = round((value - slider.min) / slider.step) * slider.step + slider.min
+        return float(round(min(slider.max, max(slider.min, step)), 10))
 
     def _follow(self, _: object) -> None:
         value = self.read().value
-        if value is None or self._led:
-            return
-        self._led = True
-        self.slider.value = min(self.slider.max, max(self.slider.min, value))
-        self._led = False
+        if value is not None:
+            self._placed = self.slider.value = self._place(value)
 
     def _lead(self, _: object) -> None:
-        if not self._led:
-            self._led = True
-            self.control.value = number_plain(round(self.slider.value, 10))
-            self._led = False
+        moved = self.slider.value
+        if abs(moved - self._placed) > self.slider.step / 4:
+            self._placed = moved
+            self.control.value = number_plain(round(moved, 10))
 
 
 def nice_step(span: float) -> float:

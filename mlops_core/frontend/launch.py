@@ -59,6 +59,13 @@ def check_port(host: str, port: int) -> None:
         raise PortInUseError(host, port, error.strerror or type(error).__name__) from None
 
 
+def free_port() -> int:
+    """A port of this machine that nobody listens on at the moment."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
 @contextlib.contextmanager
 def _child(command: list[str], folder: Path, environment: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is asked to end when the block does."""

@@ -67,6 +67,12 @@ class Page:
             if self.ask:
                 await self.ask.latest.settled()
 
+    async def recovered(self) -> None:
+        """Waits until what passes by itself has passed, and the page has gone on."""
+        if self._recovering is not None:
+            await self._recovering
+        await self.settled()
+
     async def _guard(self, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work

@@ -19,6 +19,8 @@ KERNEL = {
     "language_info": {"name": "python"},
 }
 
+LIVE_WIDGET = "application/vnd.jupyter.widget-view+json"  # shows nothing once its kernel is gone, but a name by chance
+
 PACKAGES = re.compile(r"(?:/[^\s/:]+)+/site-packages/")
 
 # In this order: tuning (6) comes before the final training (5).
@@ -30,6 +32,7 @@ NOTEBOOKS = {
     "tune": "06_tune",
     "train": "05_train",
     "serve": "07_serve",
+    "frontend": "10_frontend",
 }
 
 
@@ -137,6 +140,7 @@ def stable_copy(notebook: NotebookNode, root: Path) -> NotebookNode:
     for cell in copy.cells:
         cell.metadata = nbformat.from_dict({key: value for key, value in cell.metadata.items() if key == "tags"})
         for output in cell.get("outputs", []):
+            output.get("data", {}).pop(LIVE_WIDGET, None)
             if output.get("name") == "stderr":
                 output.text = without_folders(output.text, root)
     return copy

@@ -35,7 +35,7 @@ def summarise(paths: Paths, params: Params, champion: int, reason: str) -> str:
     lines += [
         "",
         "  look    reports/index.html, reports/model_card.md, reports/notebooks/",
-        "  next    make serve (the API)     make lab (JupyterLab)     make ui (MLflow)     mlops score IN OUT",
+        "  next    make app (the page)     make serve (the API)     make lab (JupyterLab)     mlops score IN OUT",
     ]
     return "\n".join(lines)
 

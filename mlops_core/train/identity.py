@@ -19,7 +19,13 @@ def read_best(path: Path) -> dict[str, Any]:
 def pipeline_run_id(params: Params, data_digest: str, best: Mapping[str, Any]) -> str:
     """One id per question and answer: the same parameters, data, tuned settings and kind of bundle give the same id."""
     chosen = params.model_dump(
-        exclude={"tune": {"workers", "seconds", "trials"}, "version": True, "track": True, "serve": True}
+        exclude={
+            "tune": {"workers", "seconds", "trials"},
+            "version": True,
+            "track": True,
+            "serve": True,
+            "frontend": True,
+        }
     )
     key = json.dumps([chosen, data_digest, best["family"], best["settings"], FORMAT], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:16]

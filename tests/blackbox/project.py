@@ -31,6 +31,7 @@ STAGES = {
     "tune": "06_tune",
     "train": "05_train",
     "serve": "07_serve",
+    "frontend": "10_frontend",
 }
 INHERITED = ("MLOPS_", "GIT_", "DVC_", "PYTEST_", "MLFLOW_", "OPTUNA_", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
 

@@ -36,12 +36,12 @@ class Unknown:
 def test_scores_stand_beside_baselines_with_their_intervals():
     head, lines = score_rows(SCORES)
     assert head == ["Model", "ROC-AUC", "log-loss"]
-    assert lines == [["this model", "0.7", "0.4958 (0.469 to 0.527)"], ["base rate", "0.5", "0.57"]]
+    assert lines == [["this model", "0.700", "0.496 (0.469 to 0.527)"], ["base rate", "0.500", "0.570"]]
 
 
 def test_the_weakest_parts_come_first():
-    worst = hardest(FOUND["slices"])
-    assert list(worst)[:2] == ["kind 19", "kind 18"]
+    worst = hardest(make_model(), [*FOUND["slices"], {"slice": "kind", "value": "u", "rows": 300, "score": 9.0}])
+    assert list(worst)[:2] == ["kind u · Upper", "kind 19"]
     assert len(worst) == MOST_SLICES
 
 

@@ -69,6 +69,14 @@ def test_a_wrong_password_is_refused_and_a_right_one_shows_an_answer(visit):
     assert visit.page.title() == "A small table"
 
 
+def test_the_form_shows_the_example_to_the_digit(visit, api: Running):
+    visit.open().sign_in().answered()
+    example = json.loads(api.get("/v1/model", **bearer(api, "ada")).body)["example"]
+    visit.page.wait_for_timeout(500)  # in which a slider would have come to rest on a step of its own
+    for name, label in {"amount": "amount (kg)", "count": "count"}.items():
+        assert float(visit.page.get_by_role("textbox", name=label).input_value()) == pytest.approx(example[name])
+
+
 def test_a_moved_slider_changes_the_number_to_what_the_service_says(visit, api: Running):
     visit.open().sign_in().answered()
     before = visit.numbers()

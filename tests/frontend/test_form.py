@@ -90,6 +90,16 @@ def test_a_value_beyond_the_slider_stays_what_was_typed():
     assert field.slider.value == field.slider.max
 
 
+@given(st.floats(-100, 100))
+def test_a_browser_that_rounds_the_slider_to_its_step_changes_nothing(value):
+    field = form.build_field(AMOUNT)
+    field.set(value)
+    typed, slider = field.control.value, field.slider
+    sent_back = round((slider.value - slider.min) / slider.step) * slider.step + slider.min
+    slider.value = min(slider.max, sent_back)
+    assert field.control.value == typed
+
+
 def test_every_change_is_told_once():
     made, calls = make_form()
     made.fields["amount"].control.value = "7"
