@@ -1,6 +1,8 @@
 // Draws a chart with the page's own copy of Plotly, in the page's colours, with its numbers beside it.
 // The colours are CSS variables, so that light and dark need no second figure.
 
+const NARROW = 480;
+const SHORT = 20;
 let plotly;
 
 function loadPlotly() {
@@ -47,6 +49,17 @@ function withDefaults(layout) {
   });
 }
 
+// On a phone long names would leave no room for the bars; the whole names stand in the table.
+function withShortNames(layout, data, width) {
+  const names = data[0]?.orientation === "h" ? data[0].y : [];
+  if (width >= NARROW || !names.length) return layout;
+  const short = names.map((name) => {
+    const [text, ...rest] = name.split("  ");
+    return [text.length > SHORT ? `${text.slice(0, SHORT - 1)}…` : text, ...rest].join("  ");
+  });
+  return { ...layout, yaxis: { ...layout.yaxis, tickvals: names, ticktext: short } };
+}
+
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);
@@ -81,7 +94,8 @@ function render({ model, el }) {
     if (!canvas.offsetWidth) return; // on a page that is not shown; it is drawn once it has a size
     try {
       const Plotly = await loadPlotly();
-      await Plotly.react(canvas, resolved(chart.data), withDefaults(chart.layout), { displayModeBar: false, responsive: false });
+      const layout = withShortNames(withDefaults(chart.layout), chart.data, canvas.offsetWidth);
+      await Plotly.react(canvas, resolved(chart.data), layout, { displayModeBar: false, responsive: false });
     } catch (error) {
       console.error(error);
       canvas.textContent = chart.alt;
