@@ -13,6 +13,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from benchmarks.measure import ROOT, cores, medians, seconds_of, tool
+from benchmarks.page import bench_page
+from benchmarks.serving import bench_serving
 from mlops_core.features import encode
 from mlops_core.params import load_params
 from mlops_core.paths import Paths
@@ -50,7 +52,7 @@ def _floor() -> dict[str, float]:
 
 
 def bench_series(rounds: int = 3) -> dict[str, float]:
-    """All six notebooks as DVC stages against the same code in one process; the study is finished, so nothing is searched."""
+    """All notebooks as DVC stages against the same code in one process; the study is finished, so nothing is searched."""
     floors, stages, whole = [], [], []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -105,6 +107,8 @@ def main() -> None:
         "commands": bench_commands(),
         "series": bench_series(),
         "score": bench_score(),
+        "serving": bench_serving(),
+        "page": bench_page(),
     }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     for name, part in results.items():

@@ -1,5 +1,7 @@
 """The floor of a series: the code of all notebooks in one plain process, without papermill, kernels or DVC."""
 
+import ast
+import asyncio
 import json
 import os
 import sys
@@ -19,7 +21,9 @@ def run_all(root: Path) -> dict[str, float]:
         cells = json.loads(source_of(root, stage).read_text(encoding="utf-8"))["cells"]
         code = "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
         started = time.perf_counter()
-        exec(compile(code, stage, "exec"), {"__name__": stage})
+        awaited = eval(compile(code, stage, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), {"__name__": stage})
+        if awaited is not None:
+            asyncio.run(awaited)
         times[stage] = time.perf_counter() - started
     return times
 

@@ -47,14 +47,34 @@ def render_numbers(root: Path) -> str:
 
 
 def _speed(results: dict[str, dict[str, float]]) -> list[str]:
-    commands, series, score = results["commands"], results["series"], results["score"]
+    commands, series, score, page = (results[name] for name in ("commands", "series", "score", "page"))
+    kernel = page["a visitor's kernel, MB"]
     rate = score["rows"] / score["score_file, Parquet to Parquet"]
     return [
         f"On {results['machine']['cores']} cores: a run with nothing to do {commands['mlops run, nothing to do']:.1f} s "
         f"(plain `dvc repro`: {commands['dvc repro, nothing to do (floor)']:.1f} s); a notebook as a stage costs "
         f"{series['overhead per notebook']:.1f} s above the same calls in one process; `mlops score` {rate:,.0f} rows/s; "
         f"`mlops --help` {commands['mlops --help'] * 1000:.0f} ms.",
+        "",
+        f"Requests per second, with log and authentication on: {_rates(results['serving'])}.",
+        "",
+        f"The page is usable after {page['usable, warm kernel and cache, s']:.1f} s (cold {page['usable, cold kernel and empty cache, s']:.1f} s); "
+        f"a change has its charts after {page['change to drawn chart, median ms']:.0f} ms (p95 {page['change to drawn chart, p95 ms']:.0f} ms); "
+        f"a visitor takes {kernel:.0f} MB.",
     ]
+
+
+def _rates(serving: dict[str, float]) -> str:
+    cases = {
+        "one row": "(c) predict, 1 row",
+        "the same with a stub for the model": "(b) stub",
+        "a bare FastAPI route": "(a) bare FastAPI route",
+        "`mlflow models serve`": "(f) mlflow models serve",
+    }
+    return "; ".join(
+        f"{what} {serving[f'{case}, 1 connections: req/s']:,.0f} at 1 connection, {serving[f'{case}, 16 connections: req/s']:,.0f} at 16"
+        for what, case in cases.items()
+    )
 
 
 def run_example(text: str, folder: Path, port: int) -> str:

@@ -46,6 +46,29 @@ def test_a_wrong_password_is_said_plainly_and_leaves_no_password_behind(served):
     run(work())
 
 
+def test_who_guesses_is_told_how_long_to_wait(served):
+    async def work():
+        page = Page(f"http://127.0.0.1:{served.port}")
+        for _ in range(7):
+            sign_in(page, "nobody", "a guess")
+            await page.settled()
+        assert page.notice.title == "There were too many requests just now."
+        assert "seconds" in page.notice.advice
+        await page.close()
+
+    run(work())
+
+
+def test_an_account_that_may_not_predict_is_told_whom_to_ask(served):
+    async def work():
+        async with opened(served, "eve") as page:
+            assert "may not ask for predictions" in page.notice.title
+            assert "administrator" in page.notice.advice
+            assert is_hidden(page._main)
+
+    run(work())
+
+
 def test_who_signs_in_sees_the_answer_to_an_example(served):
     async def work():
         async with opened(served) as page:
