@@ -26,6 +26,8 @@ PICTURES = (
     "latency",
 )
 
+PAGE = "page/ask.png"
+
 TEMPLATE = Path(__file__).with_name("index.html.j2")
 
 
@@ -45,12 +47,8 @@ def write_index(paths: Paths, params: Params, decision: Decision) -> None:
         ),
         (f"{metrics['coverage']:.1%}", f"coverage of the {params.train.coverage:.0%} sets"),
     ]
-    folder = paths.reports / "figures"
-    pictures = [
-        (name.replace("_", " "), base64.b64encode(path.read_bytes()).decode())
-        for name in PICTURES
-        if (path := folder / f"{name}.png").is_file()
-    ]
+    files = {name.replace("_", " "): paths.figure(name) for name in PICTURES} | {"the page": paths.reports / PAGE}
+    pictures = [(name, base64.b64encode(path.read_bytes()).decode()) for name, path in files.items() if path.is_file()]
     page = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     html = page.render(
         spec=spec,

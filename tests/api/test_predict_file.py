@@ -497,7 +497,7 @@ def test_a_reader_that_dies_costs_no_more_than_the_file(
     with monkeypatch.context() as patch:
         patch.setattr(uploads, "FRUGAL", {**uploads.FRUGAL, "PYTHONPATH": str(tmp_path)})
         patch.setattr(uploads, "CPU_SECONDS", 0)
-        assert "memory and time" in problem(send(ada, HEAD + LINE), 413)["detail"]
+        assert "memory and time" in problem(send(ada, HEAD + LINE * 200_000), 413)["detail"]
     assert send(ada, HEAD + LINE).status_code == 200
 
 
