@@ -72,6 +72,7 @@ class ServeParams(Section):
 
 class FrontendParams(Section):
     changes: Annotated[int, Field(ge=10)]
+    pictures: bool
 
 
 class Params(Section):

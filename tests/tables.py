@@ -116,7 +116,7 @@ def make_params(**changes: Any) -> Params:
             "background_rows": 20,
         },
         "serve": {"rows": 20, "swaps": 1, "requests": 10},
-        "frontend": {"changes": 10},
+        "frontend": {"changes": 10, "pictures": False},
     }
     for section, values in changes.items():
         tree[section] = {**tree[section], **values} if isinstance(values, dict) else values

@@ -44,10 +44,7 @@ async def _leave(page: Page) -> None:
 
 
 async def take_pictures(address: str, name: str, password: str, table: Path, folder: Path) -> list[Path]:
-    """Full-page PNGs of every state of the page at `address`; `table` is what is uploaded. None without Chromium."""
-    path = find_browser()
-    if not path:
-        return []
+    """Full-page PNGs of every state of the page at `address`; `table` is what is uploaded. Needs Chromium."""
     taken: list[Path] = []
 
     async def shoot(page: Page, state: str) -> None:
@@ -55,7 +52,7 @@ async def take_pictures(address: str, name: str, password: str, table: Path, fol
         await page.screenshot(path=taken[-1], full_page=True)
 
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=path, args=OPTIONS)
+        browser = await playwright.chromium.launch(executable_path=find_browser(), args=OPTIONS)
         page = await _open(browser, address)
         await shoot(page, "sign_in")
         await _sign_in(page, name, "not the password")

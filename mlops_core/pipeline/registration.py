@@ -43,8 +43,17 @@ def test_loss(store: Store, paths: Paths, version: int) -> float:
     return score(predictor.schema.task, truth, np.asarray(answer))[metric_of(predictor.schema.task)]
 
 
+def _answers_alike(store: Store, name: str, version: int, other: int) -> bool:
+    """Whether graph and constants are the same bytes: then only names, labels or help differ."""
+    try:
+        first, second = (locate_bundle(store, name, item) for item in (version, other))
+    except BundleError:
+        return False
+    return all(file_md5(first / part) == file_md5(second / part) for part in ("model.onnx", "constants.json"))
+
+
 def decide(store: Store, paths: Paths, version: int) -> Decision:
-    """Promotes the first version, and a later one only when it beats the champion on the same test rows."""
+    """Promotes the first version, and a later one that beats the champion on the test rows or only has other words."""
     champion = get_champion(store, paths.dataset)
     if champion is None:
         reason = "the first version"
@@ -56,6 +65,10 @@ def decide(store: Store, paths: Paths, version: int) -> Decision:
     withdrawn = find_tag(store, paths.dataset, version, WITHDRAWN)
     if withdrawn:
         return Decision(version, current, False, f"version {version} was withdrawn: {withdrawn}")
+    if _answers_alike(store, paths.dataset, version, current):
+        reason = f"the same answers, described anew (as version {current})"
+        promote(store, paths.dataset, version, reason)
+        return Decision(version, version, True, reason)
     metric = metric_of(load_dataset(paths.dataset, paths.root).task).replace("_", " ")
     ours, theirs = (test_loss(store, paths, item) for item in (version, current))
     other = f"has {theirs:.5f}" if np.isfinite(theirs) else "cannot answer these rows"
@@ -71,7 +84,7 @@ def register_bundle(paths: Paths, params: Params, metrics: dict[str, float], sto
     best = read_best(paths.best_params)
     spec = load_dataset(paths.dataset, paths.root)
     file = paths.processed / "train.parquet"
-    run_id = pipeline_run_id(params, file_md5(file), best)
+    run_id = pipeline_run_id(params, [file_md5(file), file_md5(paths.processed / "schema.json")], best)
     known = find_version(store, paths.dataset, run_id)
     if known:
         return int(known.version)

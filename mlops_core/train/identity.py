@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ def read_best(path: Path) -> dict[str, Any]:
     return best
 
 
-def pipeline_run_id(params: Params, data_digest: str, best: Mapping[str, Any]) -> str:
-    """One id per question and answer: the same parameters, data, tuned settings and kind of bundle give the same id."""
+def pipeline_run_id(params: Params, digests: Sequence[str], best: Mapping[str, Any]) -> str:
+    """One id per question and answer: parameters, tuned settings, kind of bundle, and `digests` of rows and schema."""
     chosen = params.model_dump(
         exclude={
             "tune": {"workers", "seconds", "trials"},
@@ -27,5 +27,5 @@ def pipeline_run_id(params: Params, data_digest: str, best: Mapping[str, Any]) -
             "frontend": True,
         }
     )
-    key = json.dumps([chosen, data_digest, best["family"], best["settings"], FORMAT], sort_keys=True)
+    key = json.dumps([chosen, *digests, best["family"], best["settings"], FORMAT], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:16]

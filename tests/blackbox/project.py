@@ -20,7 +20,15 @@ from ruamel.yaml import YAML
 
 CHECKOUT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
-SMALL = {"tune.trials": 4, "tune.seconds": 60, "tune.rows": 2000, "train.bootstrap": 20, "serve.requests": 20}
+SMALL = {
+    "tune.trials": 4,
+    "tune.seconds": 60,
+    "tune.rows": 2000,
+    "train.bootstrap": 20,
+    "serve.requests": 20,
+    "frontend.changes": 10,
+    "frontend.pictures": False,
+}
 # A run's products, and what a project does not need.
 LEFT_OUT = ("dvc.lock", "reports/", "tests/", "docs/", "benchmarks/", "deploy/", ".ci/", ".github/")
 STAGES = {
@@ -194,8 +202,8 @@ def stages_run(done: Done) -> list[str]:
 
 
 def before_serving(done: Done) -> list[str]:
-    """The same without the last one, which runs only if training gave another bundle."""
-    return [stage for stage in stages_run(done) if stage != "serve"]
+    """The same without the last ones, which run only if training gave another bundle."""
+    return [stage for stage in stages_run(done) if stage not in ("serve", "frontend")]
 
 
 def draw_flights(source: Path, target: Path) -> None:

@@ -27,7 +27,7 @@ def test_a_changed_training_parameter_runs_training_and_what_serves_it(used: Pro
     before, champion = used.versions(), used.champion()
     done = used.mlops("run", "--set", "train.coverage=0.85")
     assert done.code == 0, done
-    assert stages_run(done) == ["train", "serve"]
+    assert stages_run(done) == ["train", "serve", "frontend"]
     assert len(used.versions()) == len(before) + 1
     # Coverage moves the prediction sets and no probability, so the new version is not better.
     assert used.champion() == champion
@@ -69,6 +69,18 @@ def test_going_back_to_old_parameters_restores_from_the_cache(used: Project, fin
     assert used.versions() == versions
     names = ("data/models", "data/processed", "reports/notebooks")
     assert used.hashes(*names) == finished[0].hashes(*names)
+
+
+def test_another_label_is_the_same_model_described_anew(used: Project) -> None:
+    before = used.versions()
+    used.replace("data/datasets/flights.yaml", "label: Seats}", "label: Places on board}")
+    done = used.mlops("run")
+    assert done.code == 0, done
+    assert len(used.versions()) == len(before) + 1
+    assert used.champion() == used.versions()[-1][0]
+    assert "the same answers, described anew" in done.out
+    schema = (used.path("data/models/flights/bundle") / "schema.json").read_text(encoding="utf-8")
+    assert "Places on board" in schema
 
 
 @pytest.mark.parametrize("change", ["dataset: flights  # the same", "dataset:   flights"])
