@@ -26,11 +26,12 @@ from mlops_core.frontend.probes import build_probe
 
 ROUNDS, CHANGES = 5, 100
 USABLE = "button:has-text('Sign in')"
-# Types a number and waits until the first chart has been drawn anew.
+# Types a number and waits until the reasons, which name it, have been drawn anew.
 CHANGE = """
-([label, text]) => new Promise(resolve => {
+([label, text]) => new Promise((resolve, reject) => {
+  setTimeout(() => reject(new Error('nothing was drawn')), 10000);
   const box = [...document.querySelectorAll('input[type=text]')].find(item => item.labels[0]?.textContent === label);
-  const chart = document.querySelector('.mlops-ask .mlops-plot');
+  const chart = document.querySelectorAll('.mlops-ask .mlops-plot')[1];
   const started = performance.now();
   new MutationObserver((_, seen) => { seen.disconnect(); resolve(performance.now() - started); })
     .observe(chart, { attributeFilter: ['data-drawn'] });

@@ -16,7 +16,7 @@ c.VoilaExecutor.skip_cells_with_tag = "stage"  # what only the batch run does
 
 c.VoilaConfiguration.multi_kernel_manager_class = "mlops_core.frontend.kernels.Kernels"
 c.VoilaConfiguration.preheat_kernel = True
-c.VoilaKernelManager.fill_delay = 0.5
+c.VoilaKernelManager.fill_delay = 3  # until the visitor who took the last one has his page: both need the same cores
 c.MappingKernelManager.cull_idle_timeout = 1800
 c.MappingKernelManager.cull_interval = 5
 c.MappingKernelManager.cull_connected = True  # a forgotten tab is connected, too
