@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ import psutil
 
 from benchmarks.load import Load, request_bytes, run_load
 from benchmarks.measure import ROOT, tool
+from mlops_core.frontend.launch import free_port
 from mlops_core.params import load_params
 
 ROUNDS, SECONDS = (1, 1.5) if "--fast" in sys.argv else (5, 3.0)
@@ -53,13 +53,6 @@ def load_predictor(folder):
 original, serving.load_predictor = serving.load_predictor, load_predictor
 server.serve(Path(sys.argv[1]), "127.0.0.1", int(sys.argv[2]))
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:

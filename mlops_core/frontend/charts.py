@@ -10,9 +10,7 @@ from mlops_core.frontend.probes import Probe
 
 Tree = dict[str, Any]
 
-ACCENT, GOOD, WARN, SOFT, LINE, INK = (
-    f"var(--{name})" for name in ("accent", "good", "warn", "ink-soft", "line", "ink")
-)
+ACCENT, WARN, SOFT, LINE, INK = (f"var(--{name})" for name in ("accent", "warn", "ink-soft", "line", "ink"))
 SHOWN_REASONS, SHOWN_IMPORTANCE = 8, 12
 
 
