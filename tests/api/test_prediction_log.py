@@ -356,7 +356,7 @@ def test_a_spool_file_that_somebody_deleted_keeps_nothing_back(own_engine: Engin
 
 
 CHILD = """
-import sys, time
+import os, sys, time
 from pathlib import Path
 import numpy as np
 from api.entries import Answered, new_batch
@@ -371,7 +371,8 @@ while True:
     columns = {"amount": [1.5] * rows, "kind": ["text"] * rows}
     entry = Answered(new_batch(), "user", "small", 1, "predict", columns, np.full((rows, 2), 0.5), ["no"] * rows)
     log.append(entry)
-    print('appended', entry.batch, time.time(), flush=True)
+    # In one piece: the log's own thread prints to the same file.
+    os.write(1, f'appended {entry.batch} {time.time()}\\n'.encode())
     time.sleep(0.0005)
 """
 
