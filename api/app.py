@@ -36,6 +36,7 @@ from mlops_core.database import open_engine
 from mlops_core.paths import state_dir
 
 SMALL_BODY = 64 << 10
+GC_OBJECTS = 100_000  # that are new before cycles are sought: a request of 1,000 rows makes thousands, none in a cycle
 
 log = structlog.get_logger("api")
 
@@ -95,6 +96,7 @@ def create_app(settings: ApiSettings, root: Path, slot: ModelSlot) -> FastAPI:
         await asyncio.to_thread(kept.start)
         gc.collect()
         gc.freeze()  # what lives as long as the service need not be looked through again and again
+        gc.set_threshold(GC_OBJECTS)
         watcher = asyncio.create_task(_watch(slot, settings.refresh_seconds))
         try:
             yield

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import numpy as np
-from pydantic_core import from_json, to_json
+import orjson
+from pydantic_core import to_json
 
 from api.spool import pack
 from mlops_core.features import Values
@@ -50,18 +51,21 @@ def _plain(value: Any) -> Any:
 
 
 def _json(value: Any) -> bytes:
-    return to_json(value, inf_nan_mode="null", fallback=_plain)
+    try:
+        return orjson.dumps(value, default=_plain)
+    except TypeError:  # an integer of more than 64 bits, for one
+        return to_json(value, inf_nan_mode="null", fallback=_plain)
 
 
 def encode(entry: Answered) -> bytes:
     """The spool's line. Raises ValueError for what JSON cannot say."""
-    head = to_json([entry.batch, entry.user_id, entry.model, entry.version, entry.kind, len(entry.answers)])
+    head = orjson.dumps([entry.batch, entry.user_id, entry.model, entry.version, entry.kind, len(entry.answers)])
     return pack([head, _json(entry.inputs), _json({"answers": entry.answers, "labels": entry.labels})])
 
 
 def decode(parts: Sequence[bytes]) -> dict[str, Any]:
     """The database row."""
     head, inputs, outputs = parts
-    batch, user_id, model, version, kind, rows = from_json(head)
+    batch, user_id, model, version, kind, rows = orjson.loads(head)
     facts = {"batch": batch, "at": moment_of(batch), "user_id": user_id, "model": model, "version": version}
     return facts | {"kind": kind, "rows": rows, "inputs": inputs.decode(), "outputs": outputs.decode()}

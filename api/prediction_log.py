@@ -32,6 +32,7 @@ CLOSE_SECONDS = 5.0
 MAX_ROWS = 200_000
 MAX_REQUESTS = 20_000
 ENOUGH_ROWS = 20_000
+SPOOL_ROWS = 4_000  # that wake the thread before its time: what waits takes memory, and then a long turn
 
 log = structlog.get_logger("api.prediction_log")
 
@@ -118,7 +119,7 @@ class PredictionLog:
             self._rows += len(entry.answers)
             self._appended += 1
             self.waiting += 1
-        if self._rows >= ENOUGH_ROWS:
+        if self._rows >= SPOOL_ROWS:
             self._wake.set()
 
     def flush(self, seconds: float) -> bool:

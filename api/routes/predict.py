@@ -9,8 +9,8 @@ from itertools import compress
 from typing import Any
 
 import numpy as np
+import orjson
 from fastapi import APIRouter
-from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
@@ -66,7 +66,7 @@ class Asked:
 
     def answer(self, entries: list[dict[str, Any]]) -> Response:
         named = {"model": {"name": self.served.name, "version": self.served.version}, "predictions": entries}
-        return Response(to_json(named), media_type=JSON)
+        return Response(orjson.dumps(named), media_type=JSON)
 
 
 class _Spelt(dict[tuple[bool, ...], list[str]]):
@@ -141,7 +141,7 @@ def invocations(asked: Asked) -> Response:
     tree = {"instances": tree.get("instances", tree.get("dataframe_records"))}
     columns, matrix = asked.rows(tree, asked.state.settings.max_rows)
     entries = asked.keep(columns, matrix, asked.served.predictor.predict(matrix))
-    return Response(to_json({"predictions": entries}), media_type=JSON)
+    return Response(orjson.dumps({"predictions": entries}), media_type=JSON)
 
 
 class Answering:

@@ -19,9 +19,18 @@ ROWS = st.lists(st.dictionaries(st.sampled_from("abc") | TEXTS, VALUES, max_size
 JUNK = st.sampled_from(["", " ", '"a":1,', '"a" :1,', ",", '"', ":", "\\", "\ufeff", "NaN", "1e999", "{", "}", "\x00"])
 
 
+def rounded(tree: Any) -> Any:
+    """An integer of more than 64 bits is the nearest float to the quick reader; no column tells them apart."""
+    if isinstance(tree, dict):
+        return {key: rounded(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [rounded(value) for value in tree]
+    return float(tree) if type(tree) is int and not -(2**63) <= tree < 2**64 else tree
+
+
 def outcome(body: bytes) -> Any:
     try:
-        return repr(parse_json(body))
+        return repr(rounded(parse_json(body)))
     except ProblemError as problem:
         return str(problem)
 
@@ -32,15 +41,18 @@ def strictly(body: bytes) -> Any:
         return outcome(body)
 
 
+@pytest.mark.parametrize("large", [0, bodies.LARGE])
 @given(ROWS, st.booleans(), st.sampled_from([None, 1]), st.lists(st.tuples(st.integers(0, 200), JUNK), max_size=3))
 @example([{"a": 1}], True, None, [(15, '"a":1,')])
 @example([{"a": ":"}], True, None, [(15, '"a" :1,')])
-def test_the_quick_reader_finds_what_the_strict_one_finds(rows, plain, indent, junk):
+def test_the_quick_reader_finds_what_the_strict_one_finds(large, rows, plain, indent, junk):
     text = json.dumps({"instances": rows}, ensure_ascii=plain, indent=indent)
     for place, more in junk:
         text = text[: place % (len(text) + 1)] + more + text[place % (len(text) + 1) :]
     body = text.encode("utf-8", "surrogatepass")
-    assert outcome(body) == strictly(body)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bodies, "LARGE", large)
+        assert outcome(body) == strictly(body)
 
 
 @pytest.mark.parametrize(

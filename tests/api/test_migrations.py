@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
-from api.migrations import VERSION_TABLE, UnknownSchemaError, migrate
+from api.migrations import HEAD, VERSION_TABLE, UnknownSchemaError, migrate
 from api.records import AccountsUnavailableError, Record
 from mlops_core.database import create_private_file, open_engine
 
@@ -46,6 +48,13 @@ def test_a_migrated_store_has_exactly_the_columns_of_the_records(url: str, tmp_p
         )
         assert compare_metadata(context, Record.metadata) == []
     engine.dispose()
+
+
+def test_the_head_that_needs_no_upgrade_is_the_last_version() -> None:
+    config = Config()
+    config.set_main_option("script_location", "api:migrations")
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
 
 
 MIGRATE = """
