@@ -163,13 +163,6 @@ def get_user_named(engine: Engine, name: str) -> User | None:
     return user_of(record) if record else None
 
 
-def require_user(engine: Engine, user_id: str) -> User:
-    user = get_user(engine, user_id)
-    if user is None:
-        raise UnknownUserError
-    return user
-
-
 def require_user_named(engine: Engine, name: str) -> User:
     user = get_user_named(engine, name)
     if user is None:

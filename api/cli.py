@@ -1,7 +1,6 @@
 """The commands of the service, beside those of the series: what the console script `mlops` starts."""
 
 import asyncio
-import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 __all__ = ["main"]
-
-PASSWORD_BYTES = 18
 
 
 class PasswordsDifferError(RequestError):
@@ -100,12 +97,14 @@ def _password(from_pipe: bool) -> tuple[str, str]:
     """What was typed or sent, or else one that was made; the other one is empty."""
     if from_pipe:
         return sys.stdin.readline().rstrip("\r\n"), ""
+    from api.passwords import generate_password
+
     given: str = ""
     if sys.stdin.isatty():
         given = typer.prompt("Password (empty: make one)", default="", show_default=False, hide_input=True)
         if given and given != typer.prompt("Again", default="", show_default=False, hide_input=True):
             raise PasswordsDifferError
-    return given, "" if given else secrets.token_urlsafe(PASSWORD_BYTES)
+    return given, "" if given else generate_password()
 
 
 @users.command("list")

@@ -80,7 +80,7 @@ OPERATIONS = {
     ("PATCH", "/admin/users/{user_id}"): Operation(
         "change_user",
         "accounts",
-        "Enable, disable, or give other scopes",
+        "Enable, disable, give other scopes, or end all sessions",
         ADMIN,
         "UserAnswer",
         "UserChange",

@@ -76,6 +76,7 @@ class NewUser(Body):
 class UserChange(Body):
     enabled: bool | None = None
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=3)] | None = None
+    end_sessions: bool = False
 
 
 class PasswordChange(Body):

@@ -25,20 +25,13 @@ from api.serving import ModelSlot
 from api.settings import ApiSettings, load_api_settings
 from api.setup import KEPT_IN, ensure_admin
 from mlops_core.database import open_engine
-from mlops_core.errors import RequestError
 from mlops_core.paths import state_dir
+from mlops_core.processes import open_socket
 
-BACKLOG = 512
 SWITCH_SECONDS = 0.0005  # Python's own ten times that is how long a small request would wait for a large one's thread
 KEEP_ALIVE_SECONDS = 30
 M_ARENA_MAX, ARENAS = -8, 2  # malloc.h of glibc
 CLOSE_HEADER = (b"connection", b"close")
-
-
-class AddressInUseError(RequestError):
-    def __init__(self, host: str, port: int, reason: str) -> None:
-        self.host, self.port = host, port
-        super().__init__(f"Cannot listen on {host}:{port} ({reason}). Choose another port with --port.")
 
 
 class Server(uvicorn.Server):
@@ -96,15 +89,6 @@ def _greet_admin(settings: ApiSettings, root: Path) -> None:
     if password:
         news = f"First start: the account '{ADMIN}' has the password {password} (kept in .mlops/{KEPT_IN})"
         print(news, file=sys.stderr, flush=True)
-
-
-def open_socket(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises AddressInUseError."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise AddressInUseError(host, port, error.strerror or type(error).__name__) from None
 
 
 def _share_memory() -> None:

@@ -21,8 +21,9 @@ from benchmarks.measure import ROOT, tool
 from benchmarks.serving import Server, log_in, make_project
 from mlops_core.frontend.camera import OPTIONS, find_browser
 from mlops_core.frontend.facts import read_model
-from mlops_core.frontend.launch import NOTEBOOK, free_port, serve_page
+from mlops_core.frontend.launch import NOTEBOOK, serve_page
 from mlops_core.frontend.probes import build_probe
+from mlops_core.processes import free_port
 
 ROUNDS, CHANGES = 5, 100
 # Playwright looks twice a second for what takes long; the page itself sees the frame in which the curtain is gone and

@@ -22,8 +22,8 @@ import psutil
 
 from benchmarks.load import Load, request_bytes, run_load
 from benchmarks.measure import ROOT, tool
-from mlops_core.frontend.launch import free_port
 from mlops_core.params import load_params
+from mlops_core.processes import free_port
 
 ROUNDS, SECONDS = (1, 1.5) if "--fast" in sys.argv else (5, 3.0)
 CONNECTIONS = (1, 16)

@@ -1,12 +1,11 @@
 """Accounts, for administrators."""
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from api.accounts import MAX_PAGE, change_user, create_user, delete_user, list_users
+from api.accounts import MAX_PAGE, User, change_user, create_user, delete_user, end_sessions, list_users
 from api.dependencies import AdminCaller, StateDep, json_body
 from api.routes.auth import user_answer
 from api.schemas import NewUser, UserAnswer, UserChange, UserPage
@@ -38,8 +37,14 @@ async def post_user(
 async def patch_user(
     _caller: AdminCaller, state: StateDep, user_id: str, body: Annotated[UserChange, Depends(json_body(UserChange))]
 ) -> UserAnswer:
-    """Enable, disable, or give other scopes; acts on the account's next request."""
-    change = partial(change_user, state.engine, user_id, scopes=body.scopes, enabled=body.enabled)
+    """Enable, disable, give other scopes, or end all sessions; acts on the account's next request."""
+
+    def change() -> User:
+        user = change_user(state.engine, user_id, scopes=body.scopes, enabled=body.enabled)
+        if body.end_sessions:
+            end_sessions(state.engine, user_id)
+        return user
+
     return user_answer(await run_in_threadpool(change))
 
 

@@ -44,10 +44,14 @@ class Asked:
     kind: str
     body: bytes
 
-    def rows(self, tree: Any, max_rows: int) -> tuple[dict[str, Values], Floats]:
-        """Columns and matrix of the instances. Raises ProblemError."""
+    def rows(self, tree: Any, max_rows: int, blank_moment: str | None = None) -> tuple[dict[str, Values], Floats]:
+        """Columns and matrix of the instances; a moment that reads `blank_moment` is missing. Raises ProblemError."""
         schema, rows = self.served.predictor.schema, read_instances(tree, max_rows)
         columns = to_columns(schema, rows)
+        for column in schema.columns if blank_moment else []:
+            if column.type == "datetime" and column.name in columns:
+                moments = columns[column.name]
+                columns[column.name] = [None if moment == blank_moment else moment for moment in moments]
         problems, matrix = check_and_encode(schema, columns, len(rows))
         if problems:
             raise refuse(problems)
@@ -139,7 +143,7 @@ def invocations(asked: Asked) -> Response:
     if isinstance(tree.get("dataframe_split"), dict):
         tree = {"instances": columns_of_frame(tree["dataframe_split"])}
     tree = {"instances": tree.get("instances", tree.get("dataframe_records"))}
-    columns, matrix = asked.rows(tree, asked.state.settings.max_rows)
+    columns, matrix = asked.rows(tree, asked.state.settings.max_rows, blank_moment="NaT")  # as the same clients write
     entries = asked.keep(columns, matrix, asked.served.predictor.predict(matrix))
     return Response(orjson.dumps({"predictions": entries}), media_type=JSON)
 

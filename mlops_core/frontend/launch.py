@@ -14,21 +14,15 @@ from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
 
-from mlops_core.errors import MLOpsError, RequestError
+from mlops_core.errors import MLOpsError
 from mlops_core.frontend.client import API_URL
 from mlops_core.frontend.kernels import clean_environment
-from mlops_core.processes import end_with_parent
+from mlops_core.processes import end_with_parent, open_socket
 
 NOTEBOOK = Path("notebooks", "10_frontend.ipynb")
 VARIABLE = "MLOPS_API_URL"
 LOOK_SECONDS, POLL_SECONDS = 2.0, 0.05
 START_SECONDS, STOP_SECONDS = 60.0, 30.0
-
-
-class PortInUseError(RequestError):
-    def __init__(self, host: str, port: int, reason: str) -> None:
-        self.host, self.port = host, port
-        super().__init__(f"Cannot listen on {host}:{port} ({reason}). Choose another port with --port.")
 
 
 class StartError(MLOpsError):
@@ -48,22 +42,6 @@ def _answers(url: str) -> bool:
         return True  # somebody is there
     except (OSError, ValueError):
         return False
-
-
-def check_port(host: str, port: int) -> None:
-    """Raises PortInUseError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
-    except OSError as error:
-        raise PortInUseError(host, port, error.strerror or type(error).__name__) from None
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on at the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager
@@ -138,10 +116,10 @@ def _stop(_: int, __: FrameType | None) -> None:
 
 
 def run_app(root: Path, host: str, port: int, api_url: str = "") -> None:
-    """Serves the page until a signal ends it. Raises PortInUseError, StartError."""
+    """Serves the page until a signal ends it. Raises AddressInUseError, StartError."""
     given = api_url or os.environ.get(VARIABLE, "")
     url = (given or API_URL).rstrip("/")
-    check_port(host, port)
+    open_socket(host, port).close()
     signal.signal(signal.SIGTERM, _stop)
     with (
         contextlib.suppress(KeyboardInterrupt),

@@ -36,6 +36,7 @@ class Page:
         self.about: About | None = None
         self.history = History()
         self.notice: Notice | None = None
+        self._owner = ""  # who entered what is on the page
         self._running: set[asyncio.Task[None]] = set()
         self._recovering: asyncio.Task[None] | None = None
         self._title, self._user = html(kind="mlops-title"), html(kind="mlops-user")
@@ -117,6 +118,9 @@ class Page:
             await self.api.sign_in(name, password)
         finally:
             self.sign_in.wait(False)
+        if self.api.user != self._owner:  # what somebody else entered before his session ended is his
+            self._forget()
+        self._owner = self.api.user
         self._say(None)
         self._show_user()
         await self._load()
@@ -124,13 +128,17 @@ class Page:
     async def sign_out(self) -> None:
         """Ends the session here and in the API; nothing of it stays in this kernel."""
         await self.api.sign_out()
-        self.ask = self.batch = self.about = None
-        self.history.clear()
+        self._forget()
         self.sign_in.name.value = ""
-        self._stack.children = [html() for _ in TABS]
-        self.tabs.value = TABS[0]
         self._say(None)
         self._show_user()
+
+    def _forget(self) -> None:
+        self.ask = self.batch = self.about = None
+        self._owner = ""
+        self.history.clear()
+        self._stack.children = [html() for _ in TABS]
+        self.tabs.value = TABS[0]
 
     async def _load(self) -> None:
         """Builds the tabs of the served model, or keeps those that are there: what was entered must not be lost."""

@@ -23,7 +23,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.protocol import protocol_with
-from api.server import Server, open_socket
+from api.server import Server
+from mlops_core.processes import free_port, open_socket
 
 PASSWORD = "seven horses walk home"
 JSON = {"content-type": "application/json"}
@@ -60,12 +61,6 @@ def make_root(folder: Path, bundle: Path | None = None) -> Path:
         shutil.copytree(bundle, serving / "1")
         (serving / "current.json").write_text(json.dumps({"version": 1, "facts": {}}))
     return folder
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ from api.accounts import (
     get_user_named,
     has_admin,
     list_users,
-    require_user,
     reset_password,
 )
 from api.passwords import PasswordPolicyError
@@ -77,7 +76,7 @@ def test_a_new_user_is_found_by_id_and_by_name(engine: Engine) -> None:
     user = add(engine, "Alice.B@example.com", "predict", "admin", "predict")
     assert (user.name, user.scopes, user.enabled) == ("alice.b@example.com", ("admin", "predict"), True)
     assert (user.created_at, user.password_changed_at) == (NOW, NOW)
-    assert get_user(engine, user.id) == user == require_user(engine, user.id)
+    assert get_user(engine, user.id) == user
     assert get_user_named(engine, "ALICE.b@Example.com") == user
     assert list_users(engine) == [user]
 
@@ -85,7 +84,9 @@ def test_a_new_user_is_found_by_id_and_by_name(engine: Engine) -> None:
 def test_moments_come_back_in_utc_whatever_they_went_in_as(engine: Engine) -> None:
     elsewhere = NOW.astimezone(timezone(timedelta(hours=-5)))
     user = run(create_user(engine, "alice", PASSWORD, (), now=elsewhere))
-    kept = require_user(engine, user.id).created_at
+    found = get_user(engine, user.id)
+    assert found
+    kept = found.created_at
     assert kept == NOW
     assert kept.utcoffset() == timedelta(0)
 
@@ -151,7 +152,6 @@ def test_an_id_that_does_not_exist_is_unknown_everywhere(engine: Engine, user_id
     add(engine, "alice", "admin")
     assert get_user(engine, user_id) is None
     for call in (
-        lambda: require_user(engine, user_id),
         lambda: change_user(engine, user_id, enabled=False),
         lambda: change_user(engine, user_id, scopes=["admin"]),
         lambda: delete_user(engine, user_id),
@@ -280,7 +280,7 @@ def test_a_change_of_two_things_is_made_as_a_whole(engine: Engine) -> None:
     assert list_users(engine) == [user, last]
     changed = change_user(engine, user.id, scopes=["monitor"], enabled=False, now=NOW)
     assert (changed.scopes, changed.enabled, changed.token_version) == (("monitor",), False, 1)
-    assert change_user(engine, user.id) == changed == require_user(engine, user.id)
+    assert change_user(engine, user.id) == changed == get_user(engine, user.id)
 
 
 def test_a_lost_password_is_replaced_without_the_old_one(engine: Engine) -> None:
@@ -366,7 +366,7 @@ def test_the_last_enabled_admin_stays_one(engine: Engine, remove: Callable[[Engi
     for _ in range(2):
         with pytest.raises(LastAdminError, match="'first'"):
             remove(engine, first.id)
-    assert require_user(engine, first.id) == first
+    assert get_user(engine, first.id) == first
     assert has_admin(engine)
 
 

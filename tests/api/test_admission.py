@@ -15,8 +15,6 @@ from api.admission import Admission
 from api.middleware import RequestContext
 from api.problems import install_handlers
 
-ASK = wire_request("GET", "/work")
-
 
 @dataclass
 class Workshop:

@@ -165,6 +165,16 @@ def test_a_change_of_two_things_is_made_as_a_whole(service: Service) -> None:
     assert service.client.patch(other, json={}, headers=root).json() == changed
 
 
+def test_an_admin_ends_somebodys_sessions_and_the_account_stays(service: Service) -> None:
+    root, eve = service.bearer("root"), f"/admin/users/{service.account('eve', 'predict')}"
+    held = service.bearer("eve")
+    assert service.client.patch(eve, json={"end_sessions": False}, headers=root).status_code == 200
+    assert service.client.get("/auth/me", headers=held).status_code == 200
+    assert service.client.patch(eve, json={"end_sessions": True}, headers=root).json()["enabled"] is True
+    problem(service.client.get("/auth/me", headers=held), 401)
+    assert service.client.get("/auth/me", headers=service.bearer("eve")).status_code == 200
+
+
 @pytest.mark.parametrize("extra", [{"id": "1"}, {"password_hash": "x"}, {"token_version": 9}, {"is_admin": True}])
 def test_fields_that_nobody_may_set_are_refused(service: Service, extra: dict[str, Any]) -> None:
     body = {"name": "bob", "password": "eleven boats on a lake", "scopes": ["predict"], **extra}

@@ -145,6 +145,7 @@ def test_mlflows_http_code_carries_its_own_token(
         ({"gate": "C"}, "/instances/0/gate"),
         ({"amount": float("inf")}, "Infinity"),
         ({"count": np.nan}, "/instances/0/count"),
+        ({"at": pd.NaT}, "/instances/0/at.*is required"),
     ],
 )
 def test_a_frame_that_cannot_be_answered_is_refused_with_the_reason(

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server import Running, free_port, running
+from server import Running, running
 from versions import NAME, forget_model, make_versions, open_at, register, tracking_server
 
 from api.serving import OUTAGE
+from mlops_core.processes import free_port
 from mlops_core.registry.champions import promote
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # MLflow's own, of SQLAlchemy

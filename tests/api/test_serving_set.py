@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from server import environment, free_port, mlops, running
+from server import environment, mlops, running
 from versions import NAME, forget_model, make_versions, open_at, register, tracking_server
 
+from mlops_core.processes import free_port
 from mlops_core.registry.champions import promote
 from mlops_core.registry.runs import locked_requirements
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-import socket
 import sys
 import time
 import urllib.error
@@ -11,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from project import STAGES, Done, Project, end_group, wait_until
+
+from mlops_core.processes import free_port
 
 WAYS = ("root", "beside")
 
@@ -75,12 +76,6 @@ def test_a_notebook_takes_a_parameter_from_papermill(unrun: Project) -> None:
     done = unrun.run("papermill", *arguments, "--no-progress-bar")
     assert done.code == 1, done
     assert "ingest.max_quarantined" in done.err
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def test_saving_a_notebook_with_outputs_does_not_make_its_stage_stale(untouched: Project) -> None:

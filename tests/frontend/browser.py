@@ -8,9 +8,10 @@ from shutil import which
 from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Route, sync_playwright
-from server import PASSWORD, free_port
+from server import PASSWORD
 
 from mlops_core.frontend.launch import serve_page
+from mlops_core.processes import free_port
 
 CHECKOUT = Path(__file__).parents[2]
 CHROMIUM = which("chromium") or which("chromium-browser") or which("google-chrome")

@@ -11,10 +11,10 @@ from pathlib import Path
 import psutil
 import pytest
 from browser import CHROMIUM, chromium
-from server import free_port
 
 from mlops_core.frontend.kernels import clean_environment
 from mlops_core.frontend.launch import NOTEBOOK, serve_page
+from mlops_core.processes import free_port
 
 SHOWN = """
 import html, os, sys

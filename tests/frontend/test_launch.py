@@ -8,11 +8,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from server import free_port
 from test_kernels import get, make_root
 from visits import make_project
 
 from mlops_core.frontend import launch
+from mlops_core.processes import free_port
 
 MLOPS = str(Path(sys.executable).with_name("mlops"))
 

@@ -217,6 +217,21 @@ def test_an_ended_session_asks_to_sign_in_and_keeps_what_was_typed(served):
     run(work())
 
 
+def test_who_signs_in_after_another_finds_nothing_of_his(served):
+    async def work():
+        async with opened(served) as page:
+            page.ask.form.fields["amount"].control.value = "33"
+            await page.settled()
+            await page.api._send("POST", "/auth/revoke", data={"token": page.api._session.refresh})
+            page.ask.form.fields["count"].control.value = "7"
+            await page.settled()
+            sign_in(page, "root")
+            await page.settled()
+            assert page.ask.row["amount"] != 33.0
+
+    run(work())
+
+
 def test_a_service_that_goes_and_comes_back_is_waited_for(server):
     async def work():
         async with opened(server) as page:
