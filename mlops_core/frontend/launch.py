@@ -120,7 +120,8 @@ def run_app(root: Path, host: str, port: int, api_url: str = "") -> None:
     given = api_url or os.environ.get(VARIABLE, "")
     url = (given or API_URL).rstrip("/")
     open_socket(host, port).close()
-    signal.signal(signal.SIGTERM, _stop)
+    for ending in (signal.SIGTERM, signal.SIGINT):  # a shell that starts it behind an `&` has SIGINT ignored
+        signal.signal(ending, _stop)
     with (
         contextlib.suppress(KeyboardInterrupt),
         _api(root, url, bool(given)),
