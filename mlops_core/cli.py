@@ -21,6 +21,26 @@ app = typer.Typer(
 )
 
 
+@app.command("init")
+def initialise(  # noqa: PLR0913, PLR0917  each is an option
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="A CSV or Parquet file, or its address.")] = "",
+    target: Annotated[str, typer.Option(help="The column to predict.", metavar="COLUMN")] = "",
+    name: Annotated[str, typer.Option(help="Of the dataset; of the file if left out.", metavar="NAME")] = "",
+    time: Annotated[str, typer.Option(help="The column that orders the rows in time.", metavar="COLUMN")] = "",
+    id_: Annotated[str, typer.Option("--id", help="The column that names a row.", metavar="COLUMN")] = "",
+    group: Annotated[str, typer.Option(help="Rows that share its value stay together.", metavar="COLUMN")] = "",
+    task: Annotated[str, typer.Option(help="binary, multiclass or regression; found if left out.")] = "",
+    sha256: Annotated[str, typer.Option(help="Of the file behind an address.", metavar="HEX")] = "",
+    sql: Annotated[str, typer.Option(help="A database's address, as SQLAlchemy writes it.", metavar="URL")] = "",
+    query: Annotated[str, typer.Option(help="What to ask the database.", metavar="SQL")] = "",
+) -> None:
+    """Write a dataset file for a table of your own, commented line by line; run again, it keeps your edits."""
+    from mlops_core.draft.command import Wish, init_table
+    from mlops_core.paths import find_root
+
+    print(init_table(find_root(), Wish(table, target, name, time, id_, group, task, sha256, sql, query)))
+
+
 @app.command()
 def run(
     dataset: Annotated[str, typer.Option(help="A file in data/datasets, without .yaml.", metavar="NAME")] = "",

@@ -1,6 +1,7 @@
 """What a table must look like: types and pandera checks, both generated from the dataset file."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -49,7 +50,17 @@ def _to_boolean(raw: pd.Series) -> pd.Series:
     return _as_text(raw).str.strip().str.lower().map(TRUE_WORDS).astype("boolean")
 
 
-def _to_datetime(raw: pd.Series) -> pd.Series:
+def _to_datetime(raw: pd.Series, formats: Sequence[str] = ()) -> pd.Series:
+    """ISO 8601, or else the first of `formats` that fits."""
+    times = _to_iso_datetime(raw)
+    for form in formats:
+        if (rest := times.isna() & raw.notna()).any():
+            others = pd.to_datetime(_as_text(raw[rest]), format=form, errors="coerce")
+            times[rest] = others.astype("datetime64[s]")
+    return times
+
+
+def _to_iso_datetime(raw: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(raw.dtype):
         return pd.Series(pd.NaT, index=raw.index).astype("datetime64[s]")
     if not pd.api.types.is_datetime64_any_dtype(raw.dtype):
@@ -75,7 +86,8 @@ def coerce(raw: pd.DataFrame, fields: Mapping[str, FieldSpec]) -> tuple[pd.DataF
     """
     typed, failures = {}, []
     for name, field in fields.items():
-        typed[name] = CONVERTERS[field.type](raw[name])
+        convert = partial(_to_datetime, formats=field.formats) if field.formats else CONVERTERS[field.type]
+        typed[name] = convert(raw[name])
         lost = np.flatnonzero(typed[name].isna().to_numpy() & raw[name].notna().to_numpy())
         failures.append(pd.DataFrame({"row": lost, "reason": f"{name}: not a valid {field.type}"}))
     return pd.DataFrame(typed, index=raw.index), pd.concat(failures, ignore_index=True)

@@ -61,6 +61,13 @@ class FieldSpec(Model):
     categories: list[str] | None = None
     missing: bool = False
     unit: str = ""
+    formats: list[str] = []  # of dates that are not written as ISO 8601, as `strptime` spells them
+
+    @model_validator(mode="after")
+    def _formats_are_of_dates(self) -> "FieldSpec":
+        if self.formats and self.type != "datetime":
+            raise ValueError("formats are for a datetime")
+        return self
 
     @model_validator(mode="after")
     def _range_is_of_numbers(self) -> "FieldSpec":
@@ -76,6 +83,7 @@ class ColumnSpec(FieldSpec):
     known_at: str = "always"
     derive: list[Derived] = []
     unseen: Literal["flag", "refuse"] = "flag"
+    trusted: bool = False  # somebody made sure that it is known in time, however well it predicts alone
     label: str = ""
     help: str = ""
     names: str = ""
@@ -131,6 +139,13 @@ class SourceSpec(Model):
     missing_marks: list[str] = [""]
     tables: dict[str, TableSpec] = {}
 
+    @field_validator("path")
+    @classmethod
+    def _lies_in_the_project(cls, value: str) -> str:
+        if Path(value).is_absolute() or ".." in Path(value).parts:
+            raise ValueError(f"{value!r} must be a path inside the project, such as data/source/table.csv")
+        return value
+
 
 class DatasetSpec(Model):
     name: str
@@ -150,8 +165,8 @@ class DatasetSpec(Model):
         roles = [column.role for column in self.columns.values()]
         if self.with_role("target") != [self.target]:
             raise ValueError(f"the target '{self.target}' must be the one column with the role 'target'")
-        if roles.count("time") > 1 or roles.count("id") > 1:
-            raise ValueError("at most one column each may have the role 'time' and the role 'id'")
+        if any(roles.count(role) > 1 for role in ("time", "id", "group")):
+            raise ValueError("at most one column each may have the role 'time', the role 'id' and the role 'group'")
         if "feature" not in roles:
             raise ValueError("no column has the role 'feature'")
         if self.source.kind == "folder" and not self.source.tables:
@@ -178,6 +193,10 @@ class DatasetSpec(Model):
     @property
     def id(self) -> str | None:
         return next(iter(self.with_role("id")), None)
+
+    @property
+    def group(self) -> str | None:
+        return next(iter(self.with_role("group")), None)
 
     @property
     def features(self) -> list[str]:

@@ -190,6 +190,11 @@ def smallest_slice(rows: int) -> int:
     return min(SLICE_ROWS, math.ceil(rows * SLICE_SHARE))
 
 
+def large_slices(slices: pd.DataFrame, rows: int) -> pd.DataFrame:
+    """Those of them whose score says something, or the largest where all are small."""
+    return slices[slices["rows"] >= min(smallest_slice(rows), slices["rows"].max())]
+
+
 def reliability_table(truth: Ints, probabilities: Floats, bins: int) -> pd.DataFrame:
     """One line per bin that holds rows: stated and observed frequency."""
     item = reliability(truth, probabilities, bins)

@@ -42,6 +42,7 @@ class Column:
     seen_low: float | None = None
     seen_high: float | None = None
     derive: list[str] = field(default_factory=list)
+    formats: list[str] = field(default_factory=list)  # of dates in files, besides ISO 8601, as `strptime` spells them
     unseen: str = "flag"
     label: str = ""
     unit: str = ""
@@ -72,6 +73,7 @@ class Schema:
     question: str = ""
     target_label: str = ""
     target_unit: str = ""
+    missing_marks: list[str] = field(default_factory=list)  # texts in files that stand for nothing
 
     @cached_property
     def names(self) -> frozenset[str]:

@@ -80,6 +80,31 @@ def rate_by_month(rates: pd.Series, event: str) -> Figure:
     return figure
 
 
+def target_by_split(target: pd.Series, split: pd.Series) -> Figure:
+    """What is predicted, in each part: shares of the classes, or the spread of a number."""
+    parts = [name for name in ("train", "calibrate", "test") if (split == name).any()]
+    if pd.api.types.is_numeric_dtype(target.dtype):
+        middle = {name: target[split == name].median() for name in parts}
+        title = f"Half of {target.name} lies below {middle['train']:,.6g} in train, {middle['test']:,.6g} in test"
+        figure, axes = _axes(title, str(target.name), "share of the rows")
+        edges = np.histogram_bin_edges(target.astype("float64"), 40).tolist()
+        for name, colour in zip(parts, (BLUE, GREEN, ORANGE), strict=False):
+            values = target[split == name].astype("float64")
+            weights = np.full(len(values), 1 / len(values))
+            axes.hist(values, edges, weights=weights, histtype="step", color=colour, label=name, linewidth=1.6)
+    else:
+        shares = pd.crosstab(target, split, normalize="columns").sort_values("train", ascending=False).head(12)
+        title = f"{shares.index[0]} is the most frequent {target.name}: {shares['train'].iloc[0]:.0%} of train"
+        figure, axes = _axes(title, str(target.name), "share of the rows")
+        places = np.arange(len(shares))
+        for offset, (name, colour) in enumerate(zip(parts, (BLUE, GREEN, ORANGE), strict=False)):
+            axes.bar(places + (offset - 1) * 0.27, shares[name], 0.25, color=colour, label=name)
+        axes.set_xticks(places, [str(value)[:24] for value in shares.index], rotation=0 if len(shares) < 5 else 30)
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.legend(frameon=False)
+    return figure
+
+
 def leak_ranking(audit: pd.DataFrame) -> Figure:
     """The audit's columns by how well each alone predicts; those known too late stand out."""
     caught = audit[audit["suspicious"]]["column"].tolist()
@@ -157,7 +182,7 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], errors: Mapping[str, 
     )
     axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
     for (name, table), colour in zip(tables.items(), (BLUE, ORANGE, GREEN, GREY), strict=False):
-        enough = table[table["rows"] >= 30]
+        enough = table[table["rows"] >= min(30, table["rows"].sum() / 20)]
         axes.plot(
             enough["stated"],
             enough["observed"],
@@ -167,6 +192,16 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], errors: Mapping[str, 
             label=f"{name}, error {errors[name]:.3f}",
         )
     axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def errors_figure(truth: Floats, answer: Floats, target: str) -> Figure:
+    """What was said of a number against what it was, and the line on which both are the same."""
+    off = float(np.median(np.abs(answer - truth)))
+    figure, axes = _axes(f"Half of the answers are within {off:,.4g}", f"said {target}", f"true {target}", (5.6, 4.6))
+    axes.scatter(answer, truth, s=8, color=BLUE, alpha=0.5, linewidths=0)
+    ends = [min(truth.min(), answer.min()), max(truth.max(), answer.max())]
+    axes.plot(ends, ends, color=GREY, linestyle="--", linewidth=1)
     return figure
 
 
@@ -193,13 +228,12 @@ def scores_with_baselines(scores: pd.DataFrame, metric: str) -> Figure:
 
 def slice_figure(slices: pd.DataFrame, metric: str, overall: float) -> Figure:
     """A metric on every slice beside its overall value."""
-    shown = slices.iloc[::-1]
+    shown = slices.iloc[::-1].astype({"slice": "str", "value": "str"})
     worst = slices.loc[slices[metric].idxmax()]
     title = f"Hardest: {worst['slice']} {worst['value']}, {_spoken(metric)} {worst[metric]:.3f}"
     figure, axes = _axes(title, _spoken(metric), "", (7.0, 0.8 + 0.22 * len(shown)))
-    axes.scatter(
-        shown[metric], shown["slice"] + " " + shown["value"], s=np.clip(shown["rows"] / 200, 8, 120), color=BLUE
-    )
+    sizes = np.clip(shown["rows"] / shown["rows"].sum() * 800, 8, 120)
+    axes.scatter(shown[metric], shown["slice"] + " " + shown["value"], s=sizes, color=BLUE)
     axes.axvline(overall, color=GREY, linestyle="--")
     axes.tick_params(axis="y", labelsize=8)
     return figure

@@ -42,8 +42,13 @@ class Ingested:
     quarantined: pd.DataFrame
 
 
-def parse_csv(path: Path, data: bytes, fields: Mapping[str, FieldSpec], missing_marks: list[str]) -> pd.DataFrame:
-    """Every value as text, exactly as it stands in the file. Raises SourceError, with the line if there is one."""
+def parse_csv(
+    path: Path, data: bytes, fields: Mapping[str, FieldSpec] | None, missing_marks: list[str]
+) -> pd.DataFrame:
+    """Every value as text, exactly as it stands in the file. Raises SourceError, with the line if there is one.
+
+    Without `fields` any columns will do, as for `parse_parquet`.
+    """
     if data[:2] == b"\x1f\x8b" or data[:4] == b"PK\x03\x04":
         raise SourceError(path, "is compressed; unpack it first")
     try:
@@ -53,7 +58,8 @@ def parse_csv(path: Path, data: bytes, fields: Mapping[str, FieldSpec], missing_
         raise SourceError(path, f"line {line} is not UTF-8; convert it, for example: iconv -f latin1 -t utf8") from None
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        header = next(reader, [])
+        if not (header := next(reader, [])):
+            raise SourceError(path, "holds no columns; its first line must name them")
         _check_columns(path, header, fields)
         rows = 0
         for row in reader:
@@ -74,7 +80,7 @@ def parse_csv(path: Path, data: bytes, fields: Mapping[str, FieldSpec], missing_
     return frame
 
 
-def parse_parquet(path: Path, data: bytes, fields: Mapping[str, FieldSpec]) -> pd.DataFrame:
+def parse_parquet(path: Path, data: bytes, fields: Mapping[str, FieldSpec] | None) -> pd.DataFrame:
     """The table after a look at its footer. Raises SourceError for nested columns or more cells than fit."""
     try:
         meta = pq.read_metadata(io.BytesIO(data))
@@ -91,12 +97,22 @@ def parse_parquet(path: Path, data: bytes, fields: Mapping[str, FieldSpec]) -> p
         raise SourceError(path, f"is not a readable Parquet file: {str(error).splitlines()[0]}") from None
 
 
-def _check_columns(path: Path, found: list[str], fields: Mapping[str, FieldSpec]) -> None:
+def mark_missing(frame: pd.DataFrame, missing_marks: list[str]) -> pd.DataFrame:
+    """`frame` without the texts that stand for nothing; CSV files are parsed that way."""
+    texts = [name for name in frame if frame[name].dtype in ("str", "object")]
+    return frame.assign(**{name: frame[name].where(~frame[name].isin(missing_marks)) for name in texts})
+
+
+def _check_columns(path: Path, found: list[str], fields: Mapping[str, FieldSpec] | None) -> None:
     if len(found) > MAX_COLUMNS:
         raise SourceError(path, f"has {len(found):,} columns, more than {MAX_COLUMNS:,}")
     twice = [name for name in found if found.count(name) > 1]
     if twice:
         raise SourceError(path, f"has the column '{twice[0]}' twice; rename one")
+    if not all(name.strip() for name in found):
+        raise SourceError(path, "has a column without a name; name it in the first line")
+    if fields is None:
+        return
     if missing := [name for name in fields if name not in found]:
         raise SourceError(path, f"lacks the column '{missing[0]}' that the dataset file declares")
     if extra := [name for name in found if name not in fields]:
@@ -109,7 +125,7 @@ def read_table(path: Path, table: TableSpec, missing_marks: list[str]) -> pd.Dat
     if path.suffix == ".csv":
         frame = parse_csv(path, data, table.columns, missing_marks)
     elif path.suffix == ".parquet":
-        frame = parse_parquet(path, data, table.columns)
+        frame = mark_missing(parse_parquet(path, data, table.columns), missing_marks)
     else:
         raise SourceError(path, "is neither .csv nor .parquet")
     if frame.empty:

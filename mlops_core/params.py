@@ -89,6 +89,11 @@ class Params(Section):
     serve: ServeParams
     frontend: FrontendParams
 
+    @property
+    def experiment(self) -> str:
+        """The MLflow experiment's name."""
+        return self.track.experiment or self.dataset
+
     def flat(self) -> dict[str, Any]:
         """`{"tune.trials": 30, …}`."""
         return dict(_flatten(self.model_dump()))

@@ -14,7 +14,7 @@ from mlops_core.datasets import ColumnSpec, DatasetSpec, FieldSpec, minutes_from
 from mlops_core.errors import MLOpsError, RequestError
 from mlops_core.features import Column, Floats, Schema, Values, encode
 from mlops_core.params import Params
-from mlops_core.splits import SPLITS, Split, split_at_random, split_by_time
+from mlops_core.splits import SPLITS, Split, split_at_random, split_by_group, split_by_time
 
 AUDIT_BINS = 50
 MAX_CATEGORIES = 1000
@@ -79,12 +79,14 @@ def split_rows(spec: DatasetSpec, table: pd.DataFrame, params: Params) -> pd.Ser
     """`train`, `calibrate` or `test` for every row: by time where there is a time column. Raises TableError."""
     if spec.time:
         split = split_by_time(table[spec.time], params.preprocess)
+    elif spec.group:
+        split = split_by_group(table[spec.group], params.preprocess, params.seed)
     else:
         labels = table[spec.target] if spec.task != "regression" else pd.Series(0, index=table.index)
         split = split_at_random(labels, params.preprocess, params.seed)
     if empty := [name for name in SPLITS if not (split == name).any()]:
         raise TableError(
-            f"No rows are left to {empty[0]}: the table has too few days or rows for the splits asked for."
+            f"No rows are left to {empty[0]}: the table has too few days, groups or rows for the splits asked for."
         )
     return split
 
@@ -151,6 +153,7 @@ def _schema_column(name: str, column: ColumnSpec, train: pd.DataFrame, names: Ma
         seen_low=None if seen is None or seen.isna().all() else float(seen.min()),
         seen_high=None if seen is None or seen.isna().all() else float(seen.max()),
         derive=list(column.derive),
+        formats=list(column.formats),
         unseen=column.unseen,
         label=column.label or name,
         unit=column.unit,
@@ -180,9 +183,8 @@ def build_schema(spec: DatasetSpec, train: pd.DataFrame, tables: Mapping[str, pd
     ]
     target = spec.columns[spec.target]
     label = target.label or spec.target
-    return Schema(
-        spec.name, spec.task, spec.target, classes, spec.id, columns, spec.title, spec.question, label, target.unit
-    )
+    names = spec.title, spec.question, label, target.unit
+    return Schema(spec.name, spec.task, spec.target, classes, spec.id, columns, *names, [*spec.source.missing_marks])
 
 
 def _single_column_score(values: pd.Series, truth: np.ndarray) -> float:
@@ -205,18 +207,24 @@ def _single_column_score(values: pd.Series, truth: np.ndarray) -> float:
 def audit_leaks(spec: DatasetSpec, table: pd.DataFrame, limit: float) -> pd.DataFrame:
     """Every column, ignored ones included, ranked by how well it alone predicts; `suspicious` above `limit`.
 
-    The score is a ROC-AUC, for the last class or, in regression, for values above the median.
+    The score is a ROC-AUC: for the last of two classes, averaged over more of them (each against the rest), and in
+    regression for values above the median.
     """
     target = table[spec.target]
     classes = classes_of(spec, table)
-    truth = ((target.astype("str") == classes[-1]) if classes else (target > target.median())).to_numpy(dtype=int)
+    if classes:
+        events = classes[-1:] if len(classes) == 2 else classes
+        truths = [(target.astype("str") == event).to_numpy(dtype=int) for event in events]
+    else:
+        truths = [(target > target.median()).to_numpy(dtype=int)]
     names = [name for name, column in spec.columns.items() if column.role in ("feature", "ignore")]
     ranking = pd.DataFrame(
         {
             "column": names,
-            "roc_auc": [_single_column_score(table[name], truth) for name in names],
+            "roc_auc": [np.mean([_single_column_score(table[name], truth) for truth in truths]) for name in names],
             "known_at": [spec.columns[name].known_at for name in names],
             "role": [spec.columns[name].role for name in names],
+            "trusted": [spec.columns[name].trusted for name in names],
         }
     )
     horizon = minutes_from_event(spec.predict_at)

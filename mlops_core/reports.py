@@ -1,8 +1,9 @@
-"""Small files under `reports/` that other programs read."""
+"""Small files that other programs read, under `reports/` most of them."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,20 @@ from mlops_core.paths import Paths
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Writes all or nothing: a full disk or a killed process leaves the old file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.tmp")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,11 +1,13 @@
 """Which row is for what: training, calibration, test, and the folds that tuning looks at."""
 
+import warnings
 from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
 from mlops_core.params import PreprocessParams
 
@@ -49,8 +51,42 @@ def split_at_random(labels: pd.Series, params: PreprocessParams, seed: int) -> p
         shuffled = generator.permutation(rows)
         test = round(len(rows) * params.test_share)
         result.iloc[shuffled[:test]] = "test"
-        result.iloc[shuffled[test :: params.calibrate_every]] = "calibrate"
+        result.iloc[shuffled[test + 1 :: params.calibrate_every]] = "calibrate"  # a single row of a class trains
     return result
+
+
+def split_by_group(groups: pd.Series, params: PreprocessParams, seed: int) -> pd.Series:
+    """The same three parts of whole groups, drawn at random: no group lies on two sides."""
+    codes, known = pd.factorize(groups, use_na_sentinel=False)
+    order = np.random.default_rng(seed).permutation(len(known))
+    before = np.concatenate([[0], np.bincount(codes)[order].cumsum()[:-1]])
+    is_test = before < params.test_share * len(groups)
+    calibrates = ~is_test & ((np.arange(len(known)) - is_test.sum()) % params.calibrate_every == 0)
+    parts = np.empty(len(known), dtype=object)
+    parts[order] = np.select([is_test, calibrates], ["test", "calibrate"], "train")
+    return pd.Series(parts[codes], index=groups.index)
+
+
+def random_folds(target: pd.Series, groups: pd.Series | None, count: int, seed: int) -> list[tuple[Ints, Ints]]:
+    """`count` pairs of row positions (training, validation) for a table without a time: every row validates once.
+
+    Classes keep their shares, and a group lies on one side, as far as there are enough rows of each.
+    """
+    codes = None if groups is None else pd.factorize(groups, use_na_sentinel=False)[0]
+    if pd.api.types.is_numeric_dtype(target.dtype):
+        kind = KFold(count, shuffle=True, random_state=seed) if codes is None else GroupKFold(count)
+    elif codes is None:
+        kind = StratifiedKFold(count, shuffle=True, random_state=seed)
+    else:
+        kind = StratifiedGroupKFold(count, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        return list(kind.split(target, target, codes))
+
+
+def sample_rows(rows: Ints, size: int, seed: int) -> Ints:
+    """`size` of `rows` at random, in their order."""
+    return rows if len(rows) <= size else np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
 
 
 def forward_folds(time: pd.Series, count: int) -> list[tuple[Ints, Ints]]:

@@ -7,12 +7,13 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from mlops_core.datasets import DatasetSpec
 from mlops_core.estimators import build_estimator
 from mlops_core.evaluation import Floats, score
 from mlops_core.features import Floats as Matrix
 from mlops_core.features import Schema
 from mlops_core.preprocess import encode_table, encode_target
-from mlops_core.splits import forward_folds
+from mlops_core.splits import Ints, forward_folds, random_folds
 from mlops_core.train.export import raw_answer
 from mlops_core.tune.objective import DEFAULTS
 
@@ -46,25 +47,23 @@ def baseline_answers(models: dict[str, Pipeline], matrix: Matrix) -> dict[str, F
     return {name: raw_answer(model, matrix) for name, model in models.items()}
 
 
-def honest_rows(
-    table: pd.DataFrame, time: str | None, folds: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Positions to fit and to score: the last forward fold, or every fifth row where there is no time."""
-    if time:
-        return forward_folds(table[time], folds)[-1]
-    every = np.arange(len(table)) % 5 == 4
-    return np.flatnonzero(~every), np.flatnonzero(every)
+def honest_rows(spec: DatasetSpec, table: pd.DataFrame, folds: int, seed: int) -> tuple[Ints, Ints]:
+    """Positions to fit and to score: the last forward fold, or where there is no time one of groups or rows."""
+    if spec.time:
+        return forward_folds(table[spec.time], folds)[-1]
+    groups = table[spec.group] if spec.group else None
+    return random_folds(table[spec.target], groups, max(folds, 5), seed)[-1]
 
 
-def random_rows(rows: int, share: float, seed: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The wrong way: rows drawn at random, so that both halves hold flights of the same stormy day."""
+def random_rows(rows: int, share: float, seed: int) -> tuple[Ints, Ints]:
+    """The wrong way: rows drawn at random, so that both halves hold rows of the same bad day."""
     order = np.random.default_rng(seed).permutation(rows)
     cut = round(rows * (1 - share))
     return np.sort(order[:cut]), np.sort(order[cut:])
 
 
 def run_baselines(
-    schema: Schema, table: pd.DataFrame, time: str | None, folds: int, bins: int, seed: int
+    spec: DatasetSpec, schema: Schema, table: pd.DataFrame, folds: int, bins: int, seed: int
 ) -> dict[str, Baseline]:
     """Every baseline fitted on the past and scored on the days after it; the wrong way is the last entry.
 
@@ -72,7 +71,7 @@ def run_baselines(
     it recognises the days that it is asked about.
     """
     matrix, target = encode_table(schema, table), encode_target(schema, table)
-    fit, check = honest_rows(table, time, folds)
+    fit, check = honest_rows(spec, table, folds, seed)
     models = fit_baselines(schema, matrix[fit], target[fit], seed)
     results = {
         name: Baseline(
@@ -83,8 +82,8 @@ def run_baselines(
         )
         for name, model in models.items()
     }
-    if time:
-        day = table[time].dt.day_of_year.to_numpy(dtype="float32")
+    if spec.time:
+        day = table[spec.time].dt.day_of_year.to_numpy(dtype="float32")
         leaky = np.column_stack([matrix, day]).astype("float32")
         fit, check = random_rows(len(table), len(check) / len(table), seed)
         model = build_estimator("boosting", _with_day(schema), {}, seed).fit(leaky[fit], target[fit])

@@ -152,7 +152,7 @@ def make_evaluation(task: str = "binary", rows: int = 400) -> dict[str, Any]:
     spec, (schema, model, table) = make_spec(task), fit(task, rows=rows)
     truth, answer = encode_target(schema, table), raw_answer(model, encode_table(schema, table))
     answers = {"this model": answer, "base rate": np.broadcast_to(answer.mean(axis=0), answer.shape)}
-    scores = final.score_all(task, truth, answers, final.test_groups(table, spec.time), make_params())
+    scores = final.score_all(task, truth, answers, final.test_groups(table, spec), make_params())
     metrics = {"test": scores.pop("this model"), "baselines": scores, "stated_coverage": 0.9, "coverage": 0.91}
     nothing = pd.DataFrame(columns=["stated", "observed", "rows"])
     curve = reliability_table(truth, answer, 10) if schema.classes else nothing

@@ -86,7 +86,7 @@ def test_a_pruned_trial_is_no_dot_in_the_history():
 
 
 def test_bins_of_few_rows_are_not_drawn():
-    figure = figures.reliability_figure({"ours": BINS.assign(rows=[50, 29])}, {"ours": 0.02})
+    figure = figures.reliability_figure({"ours": BINS.assign(rows=[5000, 29])}, {"ours": 0.02})
     (line,) = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert line.get_xdata().tolist() == [0.2]
 

@@ -5,7 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import make_params
 
-from mlops_core.splits import days_of, forward_folds, months_of, sample_days, split_at_random, split_by_time
+from mlops_core.splits import (
+    days_of,
+    forward_folds,
+    months_of,
+    random_folds,
+    sample_days,
+    split_at_random,
+    split_by_group,
+    split_by_time,
+)
 
 
 def moments(days, start="2013-01-01"):
@@ -68,7 +77,34 @@ def test_a_random_split_has_every_class_in_its_share(values, seed):
     for label, count in labels.value_counts().items():
         parts = split[labels == label].value_counts()
         assert parts.get("test", 0) == round(count * 0.2)
-        assert parts.get("calibrate", 0) == -(-(count - round(count * 0.2)) // 5)
+        left = count - round(count * 0.2)
+        assert parts.get("calibrate", 0) == -(-(left - 1) // 5)
+        assert parts.get("train", 0) > 0, "a class that nothing is learned of"
+
+
+@given(st.lists(st.integers(0, 12) | st.none(), min_size=40, max_size=200), st.integers(0, 99))
+def test_a_group_lies_in_one_part_and_the_test_part_is_about_as_large_as_asked(values, seed):
+    groups = pd.Series(values, dtype="Int64")
+    split = split_by_group(groups, preprocess(), seed)
+    assert (split.groupby(groups, dropna=False).nunique() == 1).all()
+    largest = groups.value_counts(dropna=False).max()
+    assert 0.2 * len(groups) <= (split == "test").sum() < 0.2 * len(groups) + largest
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("kind", ["text", "number"])
+def test_random_folds_validate_every_row_once_and_keep_groups_together(kind, grouped):
+    random = np.random.default_rng(0)
+    target = pd.Series(random.choice(["a", "b"], 300) if kind == "text" else random.normal(size=300))
+    groups = pd.Series(random.integers(0, 30, 300)) if grouped else None
+    folds = random_folds(target, groups, 3, seed=1)
+    assert sorted(np.concatenate([validate for _, validate in folds])) == list(range(300))
+    for train, validate in folds:
+        assert not set(train) & set(validate)
+        if groups is not None:
+            assert not set(groups[train]) & set(groups[validate])
+        if kind == "text":
+            assert abs((target[validate] == "a").mean() - (target == "a").mean()) < 0.1
 
 
 def test_a_random_split_repeats_with_its_seed_only():

@@ -23,13 +23,13 @@ from mlops_core.pipeline.notebooks import (
     NOTEBOOKS,
     executed_of,
     failed_of,
-    replace_file,
     source_of,
     stable_copy,
     to_bytes,
     to_html,
 )
 from mlops_core.progress import VARIABLE
+from mlops_core.reports import replace_file
 
 ENGINE = "mlops"
 KERNEL_NAME = "python3"

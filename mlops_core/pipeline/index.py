@@ -8,13 +8,13 @@ from jinja2 import Environment
 from mlops_core.datasets import load_dataset
 from mlops_core.params import Params
 from mlops_core.paths import Paths
-from mlops_core.pipeline.notebooks import NOTEBOOKS, replace_file
+from mlops_core.pipeline.notebooks import NOTEBOOKS
 from mlops_core.registry.versions import Decision
-from mlops_core.reports import read_metrics
+from mlops_core.reports import read_metrics, replace_file
 from mlops_core.train.card import scores_with_spread
 
 PICTURES = (
-    "late_by_month",
+    "target",
     "baselines",
     "history",
     "test_scores",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_core.errors import RequestError
+from mlops_core.reports import replace_file
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -55,20 +56,6 @@ def executed_of(root: Path, stage: str) -> Path:
 
 def failed_of(root: Path, stage: str) -> Path:
     return executed_of(root, stage).with_suffix(".failed.ipynb")
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Writes all or nothing: a full disk or a killed process leaves the old file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.tmp")
-    try:
-        with draft.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def to_bytes(notebook: NotebookNode | dict[str, Any]) -> bytes:

@@ -101,9 +101,7 @@ def register_bundle(paths: Paths, params: Params, metrics: dict[str, float], sto
         metrics,
         {"stage": "train", "notebook": "05_train", "pipeline_run_id": run_id},
     )
-    return register(
-        store, params.track.experiment, Registration(paths.dataset, paths.bundle, run_id, tags), record, data
-    )
+    return register(store, params.experiment, Registration(paths.dataset, paths.bundle, run_id, tags), record, data)
 
 
 def ensure_registered(paths: Paths, params: Params, store: Store | None = None) -> Decision:

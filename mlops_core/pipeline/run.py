@@ -19,9 +19,10 @@ from mlops_core.errors import MLOpsError, RequestError, did_you_mean
 from mlops_core.params import Params, check_params, override, read_params
 from mlops_core.paths import state_dir
 from mlops_core.pipeline.lock import run_lock
-from mlops_core.pipeline.notebooks import NOTEBOOKS, cleaned, failed_of, replace_file, source_of, strip_file
+from mlops_core.pipeline.notebooks import NOTEBOOKS, cleaned, failed_of, source_of, strip_file
 from mlops_core.pipeline.verify import read_lock
 from mlops_core.processes import end_with_parent
+from mlops_core.reports import replace_file
 from mlops_core.sources import check_sources
 
 STAGE_LINE = re.compile(r"  \d\d \w+ ")

@@ -1,11 +1,13 @@
 """Arrow's columns as `find_problems` and `encode` take them; texts are read by the column's type."""
 
+import contextlib
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_core.features import Column, Problem, Schema, Values
+from mlops_core.features import MOMENT, Column, Problem, Schema, Values
 
 TRUE_WORDS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -28,8 +30,17 @@ def read_columns(schema: Schema, batch: pa.RecordBatch) -> dict[str, Values]:
     """The values of the schema's columns, as far as the batch has them."""
     names = set(batch.schema.names)
     return {
-        column.name: to_values(column, batch.column(column.name)) for column in schema.columns if column.name in names
+        column.name: to_values(column, _without_marks(batch.column(column.name), schema.missing_marks))
+        for column in schema.columns
+        if column.name in names
     }
+
+
+def _without_marks(array: pa.Array, marks: list[str]) -> pa.Array:
+    array = plain(array)
+    if not marks or not is_text(array):
+        return array
+    return pc.if_else(pc.is_in(array, pa.array(marks, array.type)), pa.scalar(None, array.type), array)
 
 
 def find_nul(schema: Schema, batch: pa.RecordBatch) -> list[Problem]:
@@ -51,9 +62,19 @@ def to_values(column: Column, array: pa.Array) -> Values:
         return _numbers(array)
     if column.type == "datetime" and _is_local(array.type):
         return array.cast(pa.timestamp("s"), safe=False).to_numpy(zero_copy_only=False)
+    if column.formats and is_text(array):
+        return [None if value is None else _iso(value, column.formats) for value in array.to_pylist()]
     if column.type == "boolean" and is_text(array):
         return [value if value is None else TRUE_WORDS.get(value.strip().lower(), value) for value in array.to_pylist()]
     return _listed(array)
+
+
+def _iso(text: str, formats: list[str]) -> str:
+    """A date in one of the formats as everybody else writes it; any other text as it is."""
+    for form in formats if not MOMENT.fullmatch(text) else []:
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text, form).isoformat()
+    return text
 
 
 def _is_local(kind: pa.DataType) -> bool:

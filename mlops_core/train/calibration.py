@@ -32,14 +32,16 @@ class TooFewRowsError(MLOpsError):
 def fit_calibration(truth: Ints, raw: Floats) -> Constants:
     """Slope and offsets that minimise the log-loss: Platt's scaling, and its form for more classes (Guo 2017).
 
-    The first class's offset stays 0, as only differences count.
+    The first class's offset stays 0, as only differences count. A standard normal prior around "as it is" weighs as
+    much as one row: a few rows that the model tells apart without a fault would otherwise make it infinitely sure.
     """
 
     def unpack(values: Floats) -> Constants:
         return Constants(calibration_slope=float(values[0]), calibration_offset=[0.0, *map(float, values[1:])])
 
     def loss(values: Floats) -> float:
-        return float(log_losses(truth, calibrate(raw, unpack(values))).mean())
+        prior = ((values - start) ** 2).sum() / 2 / len(truth)
+        return float(log_losses(truth, calibrate(raw, unpack(values))).mean() + prior)
 
     start = np.zeros(raw.shape[1])
     start[0] = 1.0
@@ -63,6 +65,11 @@ def nonconformity(truth: npt.NDArray[np.generic], answer: Floats) -> Floats:
     if answer.ndim == 1:
         return np.abs(answer - truth.astype("float64"))
     return 1 - answer[np.arange(len(answer)), truth.astype("int64")]
+
+
+def coverage_slack(coverage: float, calibration_rows: int, test_rows: int) -> float:
+    """How far below `coverage` the test rows may fall: five points, and three standard errors of both samples."""
+    return 0.05 + 3 * math.sqrt(coverage * (1 - coverage) * (1 / calibration_rows + 1 / test_rows))
 
 
 def decision_threshold(miss_cost: float) -> float:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from mlops_core.datasets import DatasetSpec
 from mlops_core.estimators import build_estimator
 from mlops_core.evaluation import (
     Floats,
@@ -23,6 +24,8 @@ from mlops_core.params import Params
 from mlops_core.serve.answers import probability_columns
 from mlops_core.splits import days_of
 
+MAX_SLICES = 20
+
 
 def fit_final(
     schema: Schema, best: Mapping[str, Any], matrix: Matrix, target: npt.NDArray[np.generic], seed: int
@@ -31,9 +34,11 @@ def fit_final(
     return build_estimator(str(best["family"]), schema, best["settings"], seed).fit(matrix, target)
 
 
-def test_groups(table: pd.DataFrame, time: str | None) -> npt.NDArray[np.int64]:
-    """What a bootstrap resample keeps together: days, or single rows where there is no time."""
-    return days_of(table[time]) if time else np.arange(len(table))
+def test_groups(table: pd.DataFrame, spec: DatasetSpec) -> npt.NDArray[np.int64]:
+    """What a bootstrap resample keeps together: days, groups where there is no time, or else single rows."""
+    if spec.time:
+        return days_of(table[spec.time])
+    return pd.factorize(table[spec.group], use_na_sentinel=False)[0] if spec.group else np.arange(len(table))
 
 
 def score_all(
@@ -67,6 +72,18 @@ def compare_with_best(
     weights = resample_weights(groups, params.train.bootstrap, params.seed)
     difference, low, high = difference_with_interval(first, others[best], metric, weights)
     return {"baseline": list(answers)[best + 1], "difference": difference, "low": low, "high": high}
+
+
+def slices_of(spec: DatasetSpec, table: pd.DataFrame, importance: Mapping[str, float]) -> pd.DataFrame:
+    """What to look at one by one: months, categories of few values, flags; else quarters of the foremost number."""
+    plain = [name for name in spec.with_role("feature") if spec.columns[name].type in ("category", "boolean")]
+    by = table[[name for name in plain if 1 < table[name].nunique() <= MAX_SLICES]].copy()
+    if spec.time:
+        by.insert(0, "month", table[spec.time].dt.strftime("%Y-%m"))
+    numbers = [name for name in importance if spec.columns[name].type in ("number", "integer")]
+    if by.empty and numbers:
+        by[numbers[0]] = pd.qcut(table[numbers[0]].astype("float64"), 4, duplicates="drop").astype("str")
+    return by if len(by.columns) else pd.DataFrame({"rows": "all"}, index=table.index)
 
 
 def predictions_table(schema: Schema, table: pd.DataFrame, answer: Floats) -> pd.DataFrame:

@@ -10,13 +10,14 @@ import numpy.typing as npt
 import optuna
 import pandas as pd
 
+from mlops_core.datasets import DatasetSpec
 from mlops_core.errors import MLOpsError
 from mlops_core.estimators import build_estimator
 from mlops_core.evaluation import metric_of, score
 from mlops_core.features import Floats, Schema
 from mlops_core.params import Params
 from mlops_core.preprocess import encode_table, encode_target, read_schema, read_split
-from mlops_core.splits import forward_folds, sample_days
+from mlops_core.splits import forward_folds, random_folds, sample_days, sample_rows
 from mlops_core.train.export import raw_answer
 
 # The first trials of a study: each family as a careful person would set it by hand.
@@ -30,6 +31,15 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "l2_regularization": 1.0,
         "max_features": 0.5,
     },
+}
+# And boosting as scikit-learn sets it: whatever is found must not be worse than what costs no thought.
+LIBRARY: Mapping[str, Any] = {
+    "learning_rate": 0.1,
+    "max_iter": 100,
+    "max_leaf_nodes": 31,
+    "min_samples_leaf": 20,
+    "l2_regularization": 0.01,
+    "max_features": 1.0,
 }
 
 
@@ -52,7 +62,7 @@ def suggest(trial: optuna.Trial, families: list[str]) -> tuple[str, dict[str, An
         "learning_rate": trial.suggest_float("boosting.learning_rate", 0.02, 0.2, log=True),
         "max_iter": trial.suggest_int("boosting.max_iter", 60, 300, step=10),
         "max_leaf_nodes": trial.suggest_int("boosting.max_leaf_nodes", 8, 48, log=True),
-        "min_samples_leaf": trial.suggest_int("boosting.min_samples_leaf", 20, 500, log=True),
+        "min_samples_leaf": trial.suggest_int("boosting.min_samples_leaf", 5, 500, log=True),
         "l2_regularization": trial.suggest_float("boosting.l2_regularization", 1e-2, 100, log=True),
         "max_features": trial.suggest_float("boosting.max_features", 0.2, 1.0),
     }
@@ -70,24 +80,27 @@ def parameters_of(family: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"family": family, **{f"{family}.{name}": value for name, value in settings.items()}}
 
 
-def build_folds(params: Params, schema: Schema, table: pd.DataFrame, time: str | None) -> list[Fold]:
-    """Forward folds over the training rows; a random order stands in for time where the table has none."""
+def build_folds(params: Params, schema: Schema, table: pd.DataFrame, spec: DatasetSpec) -> list[Fold]:
+    """Forward folds over the training rows; folds of whole groups or of rows where the table has no time."""
     matrix, target = encode_table(schema, table), encode_target(schema, table)
-    if time:
-        moments = table[time]
+    if spec.time:
+        moments = table[spec.time]
+        pairs = [
+            (sample_days(train, moments, params.tune.rows, params.seed), validate)
+            for train, validate in forward_folds(moments, params.tune.folds)
+        ]
     else:
-        order = np.random.default_rng(params.seed).permutation(len(table))
-        moments = pd.Series(pd.Timestamp("2000-01-01") + pd.to_timedelta(order, unit="D"))
-    folds = []
-    for train, validate in forward_folds(moments, params.tune.folds):
-        kept = sample_days(train, moments, params.tune.rows, params.seed)
-        folds.append(Fold(matrix[kept], target[kept], matrix[validate], target[validate]))
-    return folds
+        groups = table[spec.group] if spec.group else None
+        pairs = [
+            (sample_rows(train, params.tune.rows, params.seed), validate)
+            for train, validate in random_folds(table[spec.target], groups, params.tune.folds, params.seed)
+        ]
+    return [Fold(matrix[train], target[train], matrix[validate], target[validate]) for train, validate in pairs]
 
 
-def read_folds(params: Params, processed: Path, time: str | None) -> tuple[Schema, list[Fold]]:
+def read_folds(params: Params, processed: Path, spec: DatasetSpec) -> tuple[Schema, list[Fold]]:
     schema = read_schema(processed)
-    return schema, build_folds(params, schema, read_split(processed, "train"), time)
+    return schema, build_folds(params, schema, read_split(processed, "train"), spec)
 
 
 def evaluate_trial(trial: optuna.Trial, schema: Schema, folds: list[Fold], params: Params) -> float:

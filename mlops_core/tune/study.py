@@ -17,7 +17,7 @@ from sqlalchemy import text
 from mlops_core.database import create_once, sqlite_file
 from mlops_core.errors import MLOpsError
 from mlops_core.params import Params
-from mlops_core.tune.objective import DEFAULTS, parameters_of, settings_of
+from mlops_core.tune.objective import DEFAULTS, LIBRARY, parameters_of, settings_of
 
 HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 20
@@ -86,6 +86,8 @@ def create_study(name: str, url: str, folder: Path, params: Params) -> None:
         if not study.trials:
             for family in params.tune.families:
                 study.enqueue_trial(parameters_of(family, DEFAULTS[family]))
+            if "boosting" in params.tune.families:
+                study.enqueue_trial(parameters_of("boosting", LIBRARY))
 
     create_once(url, folder, create)
 

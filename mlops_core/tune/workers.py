@@ -43,7 +43,7 @@ class Search:
 def run_worker(search: Search, trials: int, deadline: float, seed: int) -> None:
     """Works on the study in this process: at most `trials` trials, none started after `deadline` (Unix time)."""
     spec = load_dataset(search.params.dataset, search.paths.root)
-    schema, folds = read_folds(search.params, search.paths.processed, spec.time)
+    schema, folds = read_folds(search.params, search.paths.processed, spec)
     study = load_study(search.study, search.url, seed)
     study.optimize(
         lambda trial: evaluate_trial(trial, schema, folds, search.params),

@@ -1,0 +1,1 @@
+"""`mlops init`: any table becomes a dataset file that a person can read, check and change."""

@@ -1,0 +1,283 @@
+"""What the columns of an unknown table are: their types and roles, and what a person should check.
+
+The types are those that `contracts.coerce` reads back without a loss: what is inferred here is accepted there.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from mlops_core.contracts import TRUE_WORDS
+from mlops_core.errors import RequestError, did_you_mean
+
+NUMBER = r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*"
+INTEGER = r"[+-]?(?:0|[1-9][0-9]{0,17})"
+LEADING_ZERO = r"0[0-9]+"
+ISO = (
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?)?(?:Z|[+-][0-9]{2}:?[0-9]{2})?"
+)
+DATES = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%d-%b-%Y", "%b %d, %Y",
+         "%d %B %Y", "%B %d, %Y")  # fmt: skip
+TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p")
+MARKS = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>", "?", "-", ".", "missing", "unknown")
+SURE_MARKS = frozenset(("N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "<NA>"))  # of a text column, too
+EVENTS = ("yes", "true", "1", "y", "bad", "late", "default", "churn", "positive", "fraud", "fail", "failed")
+ID_NAME = re.compile(
+    r"(^|[_\s.-])(id|key|uuid|guid|index|nr|no|number|rownum)$|^(id|index|unnamed: 0|)$|[a-z]Id$", re.I
+)
+UNITS = {name: name for name in ("mm", "cm", "m", "km", "g", "kg", "t", "s", "ms", "min", "h", "km2", "m2", "l", "ml")}
+UNITS |= {"pct": "%", "percent": "%", "eur": "€", "usd": "$", "gbp": "£", "degc": "°C", "degf": "°F", "sqft": "ft²"}
+UNITS |= {"ft": "ft", "lb": "lb", "lbs": "lb", "oz": "oz", "mi": "mi", "mph": "mph", "kwh": "kWh", "days": "days"}
+MAX_CLASSES = 50
+MANY_VALUES = 20  # distinct numbers of a target from which it is a quantity and no label
+FREE_TEXT = 50  # letters, on average
+NEAR_UNIQUE = 0.5  # distinct values per row
+FEW_ROWS = 20
+
+
+class TargetError(RequestError):
+    """The column that is to be predicted cannot be."""
+
+
+class ColumnError(RequestError):
+    """A column that was named is not there, or is not what it was named for."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"The table has no column '{name}'. {did_you_mean(name, known)}")
+
+
+@dataclass
+class Draft:
+    """One column: what goes into the dataset file, what was seen, what a person should look at."""
+
+    name: str
+    type: str
+    role: str = "feature"
+    missing: bool = False
+    seen: str = ""
+    derive: list[str] = field(default_factory=list)
+    formats: list[str] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list)
+    trusted: bool = False
+    known_at: str = "always"
+    unit: str = ""
+    label: str = ""
+    decided: str = ""
+    check: str = ""
+
+    def entry(self) -> dict[str, object]:
+        """What the dataset file says of it, without what is the default anyway."""
+        tree: dict[str, object] = {} if self.role == "feature" else {"role": self.role}
+        tree["type"] = self.type
+        for name in ("categories", "derive", "formats"):
+            if value := getattr(self, name):
+                tree[name] = value
+        if self.missing:
+            tree["missing"] = True
+        if self.trusted:
+            tree["trusted"] = True
+        if self.known_at != "always":
+            tree["known_at"] = self.known_at
+        if self.unit:
+            tree["unit"] = self.unit
+        if self.label:
+            tree["label"] = self.label
+        return tree
+
+
+def find_marks(frame: pd.DataFrame) -> list[str]:
+    """The texts that stand for a missing value: beside numbers and dates any usual one, elsewhere the sure ones."""
+    found = {""}
+    for name in frame:
+        if not _is_text(frame[name]):
+            continue
+        values = pd.Series(frame[name].dropna().unique(), dtype="str")
+        present = set(values) & set(MARKS)
+        rest = values[~values.isin([*MARKS, ""])]
+        if present and len(rest) and (_all_match(rest, NUMBER) or find_formats(rest) is not None):
+            found |= present
+        found |= present & SURE_MARKS
+    return sorted(found)
+
+
+def find_formats(values: pd.Series) -> list[str] | None:
+    """How the dates among distinct texts are written: nothing for ISO 8601, else formats; None if they are no dates."""
+    left = values[~values.str.fullmatch(ISO)]
+    formats: list[str] = []
+    while len(left) and len(formats) < 3:
+        if not left.str.contains(r"[0-9]{1,2}\D|\D[0-9]{4}").all():
+            return None
+        sample = left if len(left) <= 50 else left.sample(50, random_state=0)
+        ranked = sorted(
+            (date + time for date in DATES for time in TIMES),
+            key=lambda form: -pd.to_datetime(sample, format=form, errors="coerce").notna().sum(),
+        )
+        fits = pd.to_datetime(left, format=ranked[0], errors="coerce").notna()
+        if not fits.any():
+            return None
+        formats.append(ranked[0])
+        left = left[~fits]
+    if len(left):
+        return None
+    times = pd.to_datetime(values[values.str.fullmatch(ISO)], format="ISO8601", errors="coerce", utc=True)
+    return None if times.isna().any() else formats
+
+
+def infer_column(raw: pd.Series) -> Draft:
+    """The type and role of one column whose missing marks are gone."""
+    name, counts = str(raw.name), raw.value_counts()
+    label, unit = spell(name)
+    draft = Draft(name, "text", missing=bool(raw.isna().any()), label=label)
+    values = pd.Series(counts.index)
+    if values.empty:
+        draft.role, draft.decided = "ignore", "holds no value at all"
+        return draft
+    _set_type(draft, values)
+    if draft.type in ("number", "integer"):
+        draft.unit = unit
+    elif unit:
+        draft.label = spell(name, units=False)[0]
+    draft.seen = _describe(draft, counts, raw)
+    _set_role(draft, raw, values)
+    return draft
+
+
+def spell(name: str, units: bool = True) -> tuple[str, str]:
+    """`bill_length_mm` as people would write it, and its unit: `Bill length`, `mm`; nothing where nothing changes."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", " ", name.replace("_", " ").replace(".", " ")).split()
+    unit = UNITS.get(words[-1], "") if units and len(words) > 1 else ""
+    text = " ".join(word if word.isupper() else word.lower() for word in (words[:-1] if unit else words))
+    label = text[:1].upper() + text[1:]
+    return ("" if label == name else label), unit
+
+
+def _is_text(series: pd.Series) -> bool:
+    return series.dtype == "object" or isinstance(series.dtype, (pd.StringDtype, pd.CategoricalDtype))
+
+
+def _all_match(values: pd.Series, pattern: str) -> bool:
+    return bool(values.str.fullmatch(pattern).all())
+
+
+def _set_type(draft: Draft, values: pd.Series) -> None:
+    if pd.api.types.is_bool_dtype(values.dtype):
+        draft.type = "boolean"
+    elif pd.api.types.is_datetime64_any_dtype(values.dtype):
+        draft.type = "datetime"
+    elif pd.api.types.is_numeric_dtype(values.dtype):
+        whole = bool((values.astype("float64") % 1 == 0).all())
+        draft.type = "integer" if whole and pd.api.types.is_integer_dtype(values.dtype) else "number"
+    else:
+        _set_type_of_texts(draft, values.astype("str"))
+
+
+def _set_type_of_texts(draft: Draft, values: pd.Series) -> None:
+    words = set(values.str.strip().str.lower())
+    if words <= set(TRUE_WORDS) and not words <= {"0", "1"}:
+        draft.type = "boolean"
+        draft.decided = f"the words {', '.join(sorted(values.astype(str)))} are true and false"
+    elif _all_match(values, INTEGER):
+        draft.type = "integer"
+    elif values.str.fullmatch(LEADING_ZERO).any() and _all_match(values, "[0-9]+"):
+        draft.type, draft.decided = "category", "leading zeros: a code and no number"
+    elif _all_match(values, NUMBER) and np.isfinite(pd.to_numeric(values, errors="coerce")).all():
+        draft.type = "number"
+    elif (formats := find_formats(values)) is not None:
+        draft.type, draft.formats = "datetime", formats
+        if formats:
+            draft.decided = f"dates are written as {' or '.join(formats)}"
+            if {"%m/%d/%Y", "%m-%d-%Y"} & {form.split(" ")[0] for form in formats}:
+                draft.check = "month first or day first? Both may be read; see `formats`"
+    else:
+        draft.type = "category"
+
+
+def _describe(draft: Draft, counts: pd.Series, raw: pd.Series) -> str:
+    empty = f", {int(raw.isna().sum()):,} missing" if draft.missing else ""
+    values = counts.index
+    if draft.type in ("number", "integer"):
+        numbers = pd.to_numeric(pd.Series(values), errors="coerce").astype("float64")
+        return f"{numbers.min():g} to {numbers.max():g}{empty}"
+    if draft.type == "datetime":
+        first, last = sorted(map(str, values))[:: max(1, len(values) - 1)][:2] if len(values) > 1 else [values[0]] * 2
+        return f"{len(values):,} moments, such as {first}{empty}" if draft.formats else f"{first} to {last}{empty}"
+    shown = ", ".join(str(value)[:20] for value in values[:3])
+    return f"{len(values):,} value{'s' * (len(values) > 1)}, most often {shown}{empty}".replace("\n", " ")
+
+
+def _set_role(draft: Draft, raw: pd.Series, values: pd.Series) -> None:
+    distinct, rows = len(values), int(raw.notna().sum())
+    unique = distinct == len(raw)
+    if distinct == 1 and not draft.missing:
+        draft.role, draft.decided = "ignore", "the same value in every row"
+    elif unique and ID_NAME.search(draft.name) and draft.type in ("integer", "category") and len(raw) > 1:
+        draft.role, draft.type, draft.decided = "id", "text" if draft.type == "category" else draft.type, "unique"
+    elif draft.type == "integer" and unique and rows >= FEW_ROWS and _counts_up(values):
+        draft.role, draft.decided = "ignore", "counts the rows"
+    elif draft.type == "category":
+        texts = values.astype("str")
+        if texts.str.len().mean() > FREE_TEXT or (texts.str.count(" ").mean() > 5 and distinct > NEAR_UNIQUE * rows):
+            draft.role, draft.type, draft.decided = "ignore", "text", "free text, which no model here reads"
+        elif distinct > NEAR_UNIQUE * rows and rows >= FEW_ROWS:
+            draft.role, draft.type, draft.decided = "ignore", "text", "nearly every row has a value of its own"
+    elif draft.type == "datetime":
+        draft.derive = _parts(values, draft.formats)
+
+
+def _counts_up(values: pd.Series) -> bool:
+    numbers = pd.to_numeric(values, errors="coerce")
+    return bool(numbers.max() - numbers.min() + 1 == len(numbers))
+
+
+def moments_of(values: pd.Series, formats: list[str]) -> pd.Series:
+    """Texts or moments as moments, without a zone."""
+    if pd.api.types.is_datetime64_any_dtype(values.dtype):
+        return values.dt.tz_localize(None) if values.dt.tz is not None else values
+    moments = pd.to_datetime(values, format="ISO8601", errors="coerce", utc=True).dt.tz_localize(None)
+    for form in formats:
+        moments = moments.fillna(pd.to_datetime(values, format=form, errors="coerce"))
+    return moments
+
+
+def _parts(values: pd.Series, formats: list[str]) -> list[str]:
+    moments = moments_of(values, formats)
+    minutes = moments.dt.hour * 60 + moments.dt.minute
+    return [*(["minute_of_day"] if minutes.max() > minutes.min() else []), "day_of_week", "month"]
+
+
+def choose_task(target: pd.Series, asked: str | None) -> str:
+    """`binary`, `multiclass` or `regression`. Raises TargetError for a target that cannot be that."""
+    values = target.dropna()
+    distinct = values.nunique()
+    if values.empty:
+        raise TargetError(f"The target '{target.name}' is missing in every row; there is nothing to learn.")
+    if distinct == 1:
+        raise TargetError(f"The target '{target.name}' is '{values.iloc[0]}' in every row; there is nothing to learn.")
+    numeric = infer_column(target).type in ("number", "integer")
+    fits = {"binary": distinct == 2, "multiclass": 2 < distinct <= MAX_CLASSES, "regression": numeric}
+    if asked:
+        if not fits[asked]:
+            kind = "numbers" if numeric else "texts"
+            raise TargetError(f"The target '{target.name}' has {distinct:,} different {kind}: no {asked} target.")
+        return asked
+    if numeric and distinct > MANY_VALUES:
+        return "regression"
+    if not numeric and distinct > MAX_CLASSES:
+        raise TargetError(
+            f"The target '{target.name}' has {distinct:,} different texts, more than {MAX_CLASSES} classes. "
+            "Choose another column, or make fewer classes of it."
+        )
+    return "binary" if distinct == 2 else "multiclass"
+
+
+def order_classes(target: pd.Series) -> list[str]:
+    """The labels; of two the last one is the event: what is called so, or the rarer one."""
+    counts = target.dropna().astype("str").value_counts()
+    if len(counts) != 2:
+        return sorted(counts.index)
+    named = [label for label in counts.index if label.strip().lower() in EVENTS]
+    event = named[0] if len(named) == 1 else counts.index[-1]
+    return [label for label in counts.index if label != event] + [event]

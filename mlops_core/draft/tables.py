@@ -1,0 +1,168 @@
+"""A table from wherever it is (a file, an address, a query) as a file of the project, with its hash."""
+
+import hashlib
+import io
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pandas as pd
+import pyarrow as pa
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from mlops_core.errors import RequestError
+from mlops_core.ingest import parse_csv, parse_parquet
+from mlops_core.reports import replace_file
+from mlops_core.sources import MAX_BYTES, SourceError
+
+KINDS = {".csv": "csv", ".parquet": "parquet"}
+SECONDS = 30
+CHUNK = 1 << 20
+
+
+class TakeError(RequestError):
+    """A table that cannot be had."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """The bytes of a table, what they hold unchecked, and where they are going to lie (in the project)."""
+
+    data: bytes
+    frame: pd.DataFrame
+    path: Path
+    origin: str
+
+    @property
+    def kind(self) -> str:
+        return KINDS[self.path.suffix]
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+    def keep(self, root: Path) -> None:
+        """Writes the file, whole or not at all, unless it is there."""
+        target = root / self.path
+        if target.is_file() and target.read_bytes() == self.data:
+            return
+        replace_file(target, self.data)
+
+
+def name_of(table: str) -> str:
+    """A dataset's name made of a file's: lower case letters, digits and underscores."""
+    stem = Path(urlsplit(table).path).stem if "://" in table else Path(table).stem
+    name = re.sub(r"[^a-z0-9]+", "_", stem.lower()).strip("_")
+    return name if re.match("[a-z]", name) else f"table_{name}".rstrip("_")
+
+
+def take_file(table: str, name: str, root: Path) -> Taken:
+    """A CSV or Parquet file; one that lies outside data/ is going to be copied there. Raises RequestError."""
+    source = Path(table)
+    suffix = _suffix_of(source.name)
+    if not source.exists():
+        raise TakeError(f"There is no file '{table}'.")
+    if not source.is_file():
+        raise TakeError(f"'{table}' is not a file.")
+    if source.stat().st_size > MAX_BYTES:
+        raise SourceError(source, f"is larger than {MAX_BYTES:,} bytes; split it or store it as Parquet")
+    try:
+        data = source.read_bytes()
+    except OSError as error:
+        raise TakeError(f"'{table}' cannot be read: {error.strerror}.") from None
+    place = source.resolve()
+    inside = place.is_relative_to(root / "data")
+    path = place.relative_to(root) if inside else Path("data", "source", name, f"{name}{suffix}")
+    return Taken(data, read_frame(data, path), path, source.name)
+
+
+def take_url(url: str, name: str, sha256: str) -> Taken:
+    """A file behind http or https, whose hash must be the given one. Raises RequestError."""
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise TakeError(f"'{url}' is no address that is read from: it must start with http:// or https://.")
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise TakeError("A table from an address needs --sha256, the 64 hex digits of the file's hash.")
+    suffix = _suffix_of(Path(urlsplit(url).path).name)
+    data = _download(url)
+    if (found := hashlib.sha256(data).hexdigest()) != sha256:
+        raise TakeError(f"What '{url}' holds is not the declared file: sha256 {found[:12]}… instead of {sha256[:12]}….")
+    path = Path("data", "source", name, f"{name}{suffix}")
+    return Taken(data, read_frame(data, path), path, url)
+
+
+def take_query(url: str, query: str, name: str) -> Taken:
+    """The rows of a query as a Parquet file. Raises TakeError; nothing of the address but its place is ever shown."""
+    try:
+        place = make_url(url)
+        shown = place.set(password=None, query={}).render_as_string()
+        engine = create_engine(place, hide_parameters=True)
+    except (ArgumentError, NoSuchModuleError, ImportError):
+        raise TakeError("--sql is no address of a database, such as postgresql://user@host/name.") from None
+    if place.get_backend_name() == "sqlite" and not Path(place.database or "").is_file():
+        raise TakeError(f"There is no database file '{place.database}'.")
+    try:
+        with _database_errors(shown), engine.connect() as connection:
+            frame = pd.read_sql_query(text(query), connection)
+            connection.rollback()  # a query only reads
+    finally:
+        engine.dispose()
+    if frame.empty:
+        raise TakeError("The query returns no rows.")
+    for column in frame:
+        if frame[column].map(lambda value: isinstance(value, Decimal)).any():
+            frame[column] = frame[column].astype("float64")
+    path = Path("data", "source", name, f"{name}.parquet")
+    data = io.BytesIO()
+    try:
+        frame.to_parquet(data, index=False)
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise TakeError(f"What the query returns is no plain table: {str(error).splitlines()[0][:120]}.") from None
+    return Taken(data.getvalue(), read_frame(data.getvalue(), path), path, f"{shown}: {' '.join(query.split())}")
+
+
+def read_frame(data: bytes, path: Path) -> pd.DataFrame:
+    """Every value as it stands in the file, nothing marked as missing yet. Raises SourceError."""
+    frame = parse_csv(path, data, None, []) if path.suffix == ".csv" else parse_parquet(path, data, None)
+    if frame.empty:
+        raise SourceError(path, "holds no rows")
+    return frame
+
+
+def _suffix_of(name: str) -> str:
+    suffix = Path(name).suffix.lower()
+    if suffix not in KINDS:
+        raise TakeError(f"'{name}' is neither .csv nor .parquet; save it as one of these.")
+    return suffix
+
+
+def _download(url: str) -> bytes:
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS) as answer:  # noqa: S310  http or https, as was checked
+            data = bytearray()
+            while chunk := answer.read(CHUNK):
+                data += chunk
+                if len(data) > MAX_BYTES:
+                    raise TakeError(f"What '{url}' holds is larger than {MAX_BYTES:,} bytes.")
+    except urllib.error.HTTPError as error:
+        raise TakeError(f"'{url}' answers {error.code}.") from None
+    except (OSError, ValueError) as error:
+        raise TakeError(f"'{url}' cannot be read: {getattr(error, 'reason', error)}.") from None
+    return bytes(data)
+
+
+@contextmanager
+def _database_errors(shown: str) -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, pd.errors.DatabaseError) as error:
+        cause = error.__cause__ if isinstance(error, pd.errors.DatabaseError) else error
+        reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0][:200]
+        raise TakeError(f"The query on {shown} failed: {reason}.") from None

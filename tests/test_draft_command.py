@@ -1,0 +1,233 @@
+"""`mlops init` in a project: what it writes, says, keeps and refuses; files, addresses and a person's edits."""
+
+import contextlib
+import functools
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from mlops_core.datasets import load_dataset
+from mlops_core.draft.command import Wish, init_table
+from mlops_core.errors import RequestError
+from mlops_core.ingest import ingest_source
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def root(tmp_path):
+    root = tmp_path / "project"
+    (root / "data").mkdir(parents=True)
+    (root / "dvc.yaml").touch()
+    (root / "params.yaml").write_bytes((CHECKOUT / "params.yaml").read_bytes())
+    return root
+
+
+def make_frame(rows: int = 200, seed: int = 0) -> pd.DataFrame:
+    random = np.random.default_rng(seed)
+    income = random.normal(100, 30, rows).round(1)
+    return pd.DataFrame(
+        {
+            "customer_id": [f"c{i:04d}" for i in range(rows)],
+            "opened": pd.date_range("2020-01-01", periods=rows, freq="D").strftime("%d.%m.%Y"),
+            "income": np.where(random.random(rows) < 0.1, "?", income.astype(str)),
+            "plan": random.choice(["basic", "plus", "pro"], rows),
+            "active": random.choice(["yes", "no"], rows),
+            "zip": random.choice(["01234", "99999", "10115"], rows),
+            "churned": np.where(income + random.normal(0, 30, rows) < 90, "yes", "no"),
+        }
+    )
+
+
+@pytest.fixture
+def table(tmp_path):
+    path = tmp_path / "Customers 2020.csv"
+    make_frame().to_csv(path, index=False)
+    return path
+
+
+def written(root: Path) -> set[str]:
+    return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()} - {
+        "dvc.yaml",
+        "params.yaml",
+    }
+
+
+def test_a_table_from_elsewhere_becomes_a_dataset_that_is_ingested_without_a_loss(root, table):
+    said = init_table(root, Wish(str(table), "churned"))
+    name = "customers_2020"
+    assert written(root) == {f"data/datasets/{name}.yaml", f"data/source/{name}/{name}.csv"}
+    spec = load_dataset(name, root)
+    assert (spec.task, spec.classes, spec.time, spec.id) == ("binary", ["no", "yes"], "opened", "customer_id")
+    types = {column: (item.type, item.missing) for column, item in spec.columns.items()}
+    assert types["income"] == ("number", True)
+    assert (types["active"], types["zip"]) == (("boolean", False), ("category", False))
+    assert spec.columns["opened"].formats == ["%d.%m.%Y"]
+    (ingested,) = ingest_source(spec, root).values()
+    assert (ingested.read, len(ingested.quarantined)) == (200, 0)
+    assert "rows are split by time (opened)" in said
+    assert said.endswith(f"Next: mlops run --dataset {name}")
+
+
+def test_every_line_of_the_file_says_what_it_is_for(root, table):
+    init_table(root, Wish(str(table), "churned"))
+    lines = (root / "data/datasets/customers_2020.yaml").read_text().splitlines()
+    bare = [line for line in lines if line.strip() and "#" not in line and not line.endswith(":")]
+    assert [line.strip().partition(":")[0] for line in bare] == ["kind", "sha256"]
+
+
+def test_a_table_in_data_stays_where_it_is(root):
+    path = root / "data" / "mine" / "t.parquet"
+    path.parent.mkdir()
+    make_frame().to_parquet(path)
+    init_table(root, Wish(str(path), "churned", name="mine"))
+    assert written(root) == {"data/mine/t.parquet", "data/datasets/mine.yaml"}
+    assert load_dataset("mine", root).source.path == "data/mine/t.parquet"
+
+
+def test_run_again_it_keeps_the_edits_and_says_the_difference(root, table):
+    init_table(root, Wish(str(table), "churned", name="c"))
+    file = root / "data/datasets/c.yaml"
+    before = file.read_text()
+    assert "nothing" in init_table(root, Wish(str(table), "churned", name="c"))
+    assert file.read_text() == before
+
+    edited = before.replace("zip: {type: category", "zip: {role: ignore, type: text").replace(
+        "title: C ", "title: Ours "
+    )
+    file.write_text(edited)
+    frame = make_frame(seed=1).drop(columns="plan").assign(region=["north", "south"] * 100)
+    frame.to_csv(table, index=False)
+    said = init_table(root, Wish(str(table), "churned", name="c"))
+    spec = load_dataset("c", root)
+    assert (spec.title, spec.columns["zip"].role) == ("Ours", "ignore")
+    assert set(spec.columns) == set(frame.columns)
+    assert "zip: role is ignore and would be not said, type is text and would be category; kept as it is" in said
+    assert "plan: no longer in the table; removed" in said
+    assert "region: new in the table" in said
+    assert "source.sha256" in said
+    assert len(ingest_source(spec, root)["c"].accepted) == 200
+    assert "# what people read" in file.read_text()
+
+
+def test_a_leak_comes_first_and_is_left_out(root, table):
+    frame = make_frame().assign(closed=lambda item: np.where(item["churned"] == "yes", "2021", "none"))
+    frame.to_csv(table, index=False)
+    said = init_table(root, Wish(str(table), "churned", name="c")).splitlines()
+    assert said[2] == "Check:"
+    assert said[3].startswith("  closed: alone it ranks the target with an AUC of 1.000")
+    assert load_dataset("c", root).columns["closed"].role == "ignore"
+
+
+def test_what_somebody_names_is_what_it_is(root, table):
+    frame = make_frame().assign(shop=[f"s{i % 7}" for i in range(200)], code=list(range(200)))
+    frame.to_csv(table, index=False)
+    init_table(root, Wish(str(table), "income", name="c", id="code", group="shop", task="regression"))
+    spec = load_dataset("c", root)
+    assert (spec.task, spec.id, spec.group, spec.time) == ("regression", "code", "shop", None)
+    assert spec.columns["customer_id"].role == "ignore"
+
+
+CSV = b"a,y\n" + b"".join(b"%d,%s\n" % (i * 7 % 31, b"yes" if i % 3 else b"no") for i in range(100))
+
+
+def nested(path: Path) -> None:
+    pq.write_table(pa.table({"a": [[1, 2]] * 60, "y": ["u", "v"] * 30}), path)
+
+
+def bomb(path: Path) -> None:
+    pq.write_table(pa.table({f"c{i}": pa.array([0] * 2_000_000, pa.int8()) for i in range(300)}), path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "wish", "words"),
+    [
+        ("t.csv", CSV, {"target": "z"}, "no column 'z'"),
+        ("t.csv", CSV, {"target": "y", "time": "when"}, "no column 'when'"),
+        ("t.csv", CSV, {"target": "y", "time": "a"}, "holds no dates"),
+        ("t.csv", CSV, {"target": "y", "id": "y"}, "two things at once"),
+        ("t.csv", CSV.replace(b"yes", b"no"), {"target": "y"}, "is 'no' in every row"),
+        ("t.csv", CSV.replace(b"yes", b"").replace(b"no", b""), {"target": "y"}, "missing in every row"),
+        ("t.csv", CSV[:60], {"target": "y"}, "at least 50 are needed"),
+        ("t.csv", CSV.replace(b"a,y", b"y,y"), {"target": "y"}, "has the column 'y' twice"),
+        ("t.csv", CSV.replace(b"no", b"\xff"), {"target": "y"}, "is not UTF-8"),
+        ("t.csv", CSV.replace(b"28,", b"28,5,", 1), {"target": "y"}, "line 6 has 3 values for 2 columns"),
+        ("t.csv", b"a,y\n", {"target": "y"}, "holds no rows"),
+        ("t.csv", b"", {"target": "y"}, "holds no columns"),
+        ("t.csv", b"\x1f\x8b" + CSV, {"target": "y"}, "is compressed"),
+        ("t.xlsx", b"PK", {"target": "y"}, "neither .csv nor .parquet"),
+        ("t.parquet", b"PAR1 nothing", {"target": "y"}, "not a readable Parquet file"),
+        ("t.csv", CSV, {"target": "y", "name": "Mine!"}, "no name for a dataset"),
+        ("t.csv", CSV, {"target": "y", "name": "../mine"}, "no name for a dataset"),
+        ("t.csv", CSV, {"target": "y", "task": "regression"}, "no regression target"),
+        ("t.csv", CSV.replace(b"a,y", b",y"), {"target": "y"}, "without a name"),
+    ],
+)
+def test_a_bad_request_is_one_sentence_and_writes_nothing(root, tmp_path, name, data, wish, words):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(RequestError, match=words) as raised:
+        init_table(root, Wish(str(tmp_path / name), **wish))
+    assert raised.value.exit_code == 2
+    assert "\n" not in str(raised.value)
+    assert written(root) == set()
+
+
+@pytest.mark.parametrize(("make", "words"), [(nested, "column 'a' is nested"), (bomb, "more than fits")])
+def test_a_parquet_file_that_does_not_fit_is_refused_before_it_is_read(root, tmp_path, make, words):
+    make(tmp_path / "t.parquet")
+    with pytest.raises(RequestError, match=words):
+        init_table(root, Wish(str(tmp_path / "t.parquet"), "y"))
+    assert written(root) == set()
+
+
+def test_a_source_outside_the_project_is_refused(root, table):
+    init_table(root, Wish(str(table), "churned", name="c"))
+    file = root / "data/datasets/c.yaml"
+    tree = yaml.safe_load(file.read_text())
+    for path in ("/etc/passwd", "../../table.csv"):
+        file.write_text(yaml.safe_dump({**tree, "source": {**tree["source"], "path": path}}))
+        with pytest.raises(RequestError, match="must be a path inside the project"):
+            load_dataset("c", root)
+
+
+@contextlib.contextmanager
+def web(folder: Path) -> Iterator[str]:
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    handler.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_an_address_is_read_once_and_only_with_its_hash(root, tmp_path):
+    (tmp_path / "t.csv").write_bytes(CSV)
+    known = hashlib.sha256(CSV).hexdigest()
+    with web(tmp_path) as address:
+        for sha256, words in (("", "needs --sha256"), ("0" * 64, "is not the declared file")):
+            with pytest.raises(RequestError, match=words):
+                init_table(root, Wish(f"{address}/t.csv", "y", sha256=sha256))
+        with pytest.raises(RequestError, match="answers 404"):
+            init_table(root, Wish(f"{address}/other.csv", "y", sha256=known))
+        assert written(root) == set()
+        init_table(root, Wish(f"{address}/t.csv", "y", sha256=known))
+    with pytest.raises(RequestError, match="cannot be read"):
+        init_table(root, Wish(f"{address}/t.csv", "y", name="u", sha256=known))
+    spec = load_dataset("t", root)
+    assert (spec.origin, spec.source.path) == (f"{address}/t.csv", "data/source/t/t.csv")
+    assert len(ingest_source(spec, root)["t"].accepted) == 100
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://127.0.0.1/t.csv", "s3://bucket/t.csv"])
+def test_no_other_kind_of_address_is_opened(root, address):
+    with pytest.raises(RequestError, match="must start with http"):
+        init_table(root, Wish(address, "y", sha256="0" * 64))
