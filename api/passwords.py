@@ -28,12 +28,12 @@ GENERATED_BYTES = 18
 T = TypeVar("T")
 
 HASHING_THREADS = 2  # 64 MiB each
-MAX_IN_FLIGHT = 32  # at 0.3 s each the last one waits about five seconds
+MAX_WAITING = 32  # at 0.3 s each the last one waits about five seconds
 BUSY_SECONDS = 5
 
 HASHER = PasswordHash((Argon2Hasher(),))
 
-CONTEXT_WORDS = ("flights", "flight", "mlops", "password", "passphrase", "secret", "admin", "welcome", "letmein")
+CONTEXT_WORDS = ("mlops", "password", "passphrase", "secret", "admin", "welcome", "letmein")
 MIN_DISTINCT_BESIDE_CONTEXT = 6
 # Those of the 20,000 most common passwords (Royce Williams' list, which Django ships) that pass the length rule,
 # and their like: longer runs over the keyboard, doubled words, a famous comic.
@@ -126,7 +126,7 @@ def _encode(password: str) -> bytes:
     return unicodedata.normalize("NFC", password).encode("utf-8", "surrogatepass")
 
 
-_in_flight = BoundedSemaphore(MAX_IN_FLIGHT)
+_places = BoundedSemaphore(MAX_WAITING)
 
 
 @cache
@@ -139,9 +139,9 @@ async def _in_turn(work: Callable[[], T]) -> T:
 
     `asyncio.to_thread` with a semaphore would share the loop's default threads with every database call.
     """
-    if not _in_flight.acquire(blocking=False):
+    if not _places.acquire(blocking=False):
         raise HashingBusyError
     try:
         return await asyncio.get_running_loop().run_in_executor(_threads(), work)
     finally:
-        _in_flight.release()
+        _places.release()

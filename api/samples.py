@@ -18,7 +18,7 @@ FIXED: Sample = {
     },
     "NewUser": {"analyst": {"name": "ada", "password": PASSWORD, "scopes": ["predict"]}},
     "UserChange": {"disable": {"enabled": False}, "promote": {"scopes": ["predict", "monitor"]}},
-    "Rollback": {"reason": {"reason": "late flights at JFK are missed since Monday"}},
+    "Rollback": {"reason": {"reason": "it misses what matters since Monday"}},
 }
 
 

@@ -11,8 +11,13 @@ import pandera.pandas as pa
 from mlops_core.datasets import FieldSpec, Kind
 
 TRUE_WORDS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
+SPACED = r"^\s|\s$"  # pandas passes over it, nobody else does
 EXACT_INTEGER = r"[+-]?[0-9]{1,18}"
 FULL_DATE = r"[0-9]{4}-?[0-9]{2}-?[0-9]{2}"  # pandas also takes "now", and a year for its first of January
+
+# What serving accepts, too: a model sees float32, and moments of these years.
+LARGEST = float(np.finfo(np.float32).max)
+YEARS = pd.Timestamp("1700-01-01"), pd.Timestamp("2201-01-01")
 
 Failures: TypeAlias = pd.DataFrame  # columns: row (position), reason
 
@@ -25,6 +30,8 @@ def _to_number(raw: pd.Series) -> pd.Series:
     if pd.api.types.is_bool_dtype(raw.dtype) or pd.api.types.is_datetime64_any_dtype(raw.dtype):
         return pd.Series(np.nan, index=raw.index)
     numbers = pd.to_numeric(raw, errors="coerce").astype("float64")
+    if not pd.api.types.is_numeric_dtype(raw.dtype):
+        numbers = numbers.where(~_as_text(raw).str.contains(SPACED).fillna(False).astype(bool))
     return numbers.where(np.isfinite(numbers))
 
 
@@ -32,13 +39,19 @@ def _to_integer(raw: pd.Series) -> pd.Series:
     if pd.api.types.is_signed_integer_dtype(raw.dtype):
         return raw.astype("Int64")
     if pd.api.types.is_float_dtype(raw.dtype):
-        numbers = _to_number(raw)
-        whole = (numbers % 1 == 0) & (numbers.abs() < 2**53)  # 2**53 may have been 2**53 + 1
-        return numbers.where(whole).astype("Int64")
+        return _whole(raw)
     text = _as_text(raw)
     exact = text.str.fullmatch(EXACT_INTEGER).fillna(False).astype(bool)
     values = [int(value) if fits else pd.NA for value, fits in zip(text, exact, strict=True)]
-    return pd.Series(pd.array(values, dtype="Int64"), index=raw.index)
+    integers = pd.Series(pd.array(values, dtype="Int64"), index=raw.index)
+    return integers.fillna(_whole(text.where(~exact))) if (~exact & raw.notna()).any() else integers
+
+
+def _whole(raw: pd.Series) -> pd.Series:
+    """Numbers such as 7.0, which is how an integer beside a gap is often written."""
+    numbers = _to_number(raw)
+    whole = (numbers % 1 == 0) & (numbers.abs() < 2**53)  # 2**53 may have been 2**53 + 1
+    return numbers.where(whole).astype("Int64")
 
 
 def _to_text(raw: pd.Series) -> pd.Series:
@@ -98,9 +111,11 @@ def build_contract(fields: Mapping[str, FieldSpec], key: list[str] | None = None
     columns = {}
     for name, field in fields.items():
         checks = []
-        if field.range:
-            low, high = field.range
+        if field.type in ("number", "integer"):
+            low, high = field.range or (-LARGEST, LARGEST)
             checks.append(pa.Check.in_range(low, high, error=f"outside {low:g} to {high:g}"))
+        if field.type == "datetime":
+            checks.append(pa.Check.in_range(*YEARS, include_max=False, error="outside the years 1700 to 2200"))
         if field.categories:
             checks.append(pa.Check.isin(field.categories, error=f"not one of {', '.join(field.categories)}"))
         columns[name] = pa.Column(None, checks, nullable=field.missing)

@@ -4,6 +4,7 @@ import importlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -37,16 +38,17 @@ def read_raw(spec: DatasetSpec, raw: Path) -> dict[str, pd.DataFrame]:
     return {name: pd.read_parquet(raw / f"{name}.parquet") for name in spec.tables()}
 
 
+def load_join(name: str) -> Any:
+    """The module of a join: `join` makes one table of several, `SHOWN` is what is worth reading. Raises JoinError."""
+    try:
+        return importlib.import_module(f"mlops_core.joins.{name}")
+    except ModuleNotFoundError:
+        raise JoinError(name) from None
+
+
 def build_table(spec: DatasetSpec, tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """One row per prediction: the declared columns in their order. Raises JoinError, TableError."""
-    if spec.join:
-        try:
-            module = importlib.import_module(f"mlops_core.joins.{spec.join}")
-        except ModuleNotFoundError:
-            raise JoinError(spec.join) from None
-        table = module.join(tables)
-    else:
-        table = next(iter(tables.values()))
+    table = load_join(spec.join).join(tables) if spec.join else next(iter(tables.values()))
     missing = [name for name in spec.columns if name not in table]
     if missing:
         raise TableError(f"The joined table lacks the column '{missing[0]}' that the dataset file declares.")

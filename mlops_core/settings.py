@@ -45,7 +45,7 @@ class SettingsError(RequestError):
 class ModelNameError(RequestError):
     def __init__(self, text: str) -> None:
         self.text = text
-        super().__init__(f"'{text}' names no model: write NAME@ALIAS, for example flights@champion")
+        super().__init__(f"'{text}' names no model: write NAME@ALIAS, for example churn@champion")
 
 
 def parse_model(text: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mlops_core.features import Floats
 
 EXACT_COLUMNS = 6  # 62 coalitions with each background row
-BUDGET = 900  # answers per explanation: 4 ms of the hundred trees that answer for flights
+BUDGET = 900  # answers per explanation: 4 ms of a hundred trees
 FEWEST_WALKS = 10
 TRIAL_BUDGET, FEWEST_TRIALS = 120_000, 8
 SEED = 20130101

@@ -13,7 +13,7 @@ import pandas as pd
 from mlops_core.contracts import TRUE_WORDS
 from mlops_core.errors import RequestError, did_you_mean
 
-NUMBER = r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*"
+NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 INTEGER = r"[+-]?(?:0|[1-9][0-9]{0,17})"
 LEADING_ZERO = r"0[0-9]+"
 ISO = (

@@ -15,6 +15,8 @@ from mlops_core.frontend.words import hide
 FEW = 12  # so many choices fit into a menu; more are searched by typing
 MAIN_FIELDS = 10
 NOT_KNOWN = "not known"
+LARGEST = 3.4028234663852886e38  # float32's, which the model computes in
+YEARS = 1700, 2200  # as the service wants them
 WIDE = widgets.Layout(width="auto")
 
 
@@ -40,8 +42,9 @@ def read_number(column: Column, text: str) -> Reading:
         return Reading(problem="is not a number")
     if column.type == "integer" and value != int(value):
         return Reading(problem="must be a whole number")
-    if column.low is not None and column.high is not None and not column.low <= value <= column.high:
-        return Reading(problem=f"must lie between {number_text(column.low)} and {number_text(column.high)}")
+    low, high = -LARGEST if column.low is None else column.low, LARGEST if column.high is None else column.high
+    if not low <= value <= high:
+        return Reading(problem=f"must lie between {number_text(low)} and {number_text(high)}")
     return Reading(int(value) if column.type == "integer" else value, mark=_unusual(column, value))
 
 
@@ -75,9 +78,15 @@ def _spellings(column: Column, category: str) -> tuple[str, str, str]:
     return category.casefold(), readable.casefold(), column.show_category(category).casefold()
 
 
+def read_choice(column: Column, value: Any) -> Reading:
+    return Reading(problem="is needed") if value is None and column.required else Reading(value)
+
+
 def read_moment(column: Column, value: datetime | None) -> Reading:
     if value is None:
         return Reading(problem="is needed") if column.required else Reading()
+    if not YEARS[0] <= value.year <= YEARS[1]:
+        return Reading(problem=f"must lie between the years {YEARS[0]} and {YEARS[1]}")
     return Reading(value.replace(tzinfo=None).isoformat(timespec="minutes"))
 
 
@@ -183,11 +192,11 @@ def build_field(column: Column) -> Field:
         choice = widgets.Dropdown(
             description=column.title, options=[("yes", True), ("no", False), *optional], layout=WIDE
         )
-        return Field(column, choice, lambda: Reading(choice.value))
+        return Field(column, choice, lambda: read_choice(column, choice.value))
     if len(column.categories) <= FEW:
         options = [(column.show_category(category), category) for category in column.categories]
         choice = widgets.Dropdown(description=column.title, options=[*options, *optional], layout=WIDE)
-        return Field(column, choice, lambda: Reading(choice.value))
+        return Field(column, choice, lambda: read_choice(column, choice.value))
     shown = [column.show_category(category) for category in column.categories]
     search = widgets.Combobox(
         description=column.title,

@@ -137,3 +137,6 @@ def join(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     aircraft = planes.reindex(flights["tailnum"]).reset_index(drop=True)
     sky = weather.reindex(pd.MultiIndex.from_frame(flights[["origin", "time_hour"]])).reset_index(drop=True)
     return pd.concat([table, aircraft, sky], axis=1)
+
+
+SHOWN = recent_departures

@@ -13,7 +13,7 @@ from api import passwords
 from api.passwords import (
     COMMON,
     HASHING_THREADS,
-    MAX_IN_FLIGHT,
+    MAX_WAITING,
     MIN_LENGTH,
     HashingBusyError,
     PasswordPolicyError,
@@ -98,11 +98,11 @@ def test_any_long_password_is_good(password: str) -> None:
         ("ALICEaliceALICE", "is little"),
         ("alice-alice-alice!", "is little"),
         ("alice2013alice2013", "is little"),
-        ("flightsflightsflights", "is little"),
+        ("mlopsmlopsmlopsmlops", "is little"),
         ("Flights Flights 2013", "is little"),
         ("mlopsmlopsmlops", "is little"),
         ("passwordpassword", "is little"),
-        ("aliceflightspassword", "is little"),
+        ("alicemlopspassword", "is little"),
         ("123456789012345", "is one of"),
         ("1Q2W3E4R5T6Y7U8I", "is one of"),
         ("qwertyuiopasdfghjkl", "is one of"),
@@ -147,7 +147,7 @@ def refusal(name: str, password: str) -> PasswordPolicyError | None:
 
 
 def test_a_hostile_name_does_not_slow_the_policy_down() -> None:
-    check_policy("flightsflights", "flights" * 140 + "abcdefgh")
+    check_policy("mlopsmlops", "mlops" * 140 + "abcdefgh")
 
 
 def test_a_generated_password_is_good() -> None:
@@ -213,7 +213,7 @@ def test_two_hash_at_a_time_while_the_event_loop_runs_on(blocked: BlockedHasher)
 
 def test_one_too_many_is_refused_at_once_and_the_rest_is_served(blocked: BlockedHasher) -> None:
     async def scenario() -> list[str]:
-        tasks = [asyncio.create_task(hash_password(GOOD)) for _ in range(MAX_IN_FLIGHT)]
+        tasks = [asyncio.create_task(hash_password(GOOD)) for _ in range(MAX_WAITING)]
         await asyncio.sleep(0.01)
         with pytest.raises(HashingBusyError) as caught:
             await hash_password(GOOD)
@@ -221,7 +221,7 @@ def test_one_too_many_is_refused_at_once_and_the_rest_is_served(blocked: Blocked
         blocked.release.set()
         return await asyncio.gather(*tasks)
 
-    assert len(run(scenario())) == MAX_IN_FLIGHT
+    assert len(run(scenario())) == MAX_WAITING
     assert run(hash_password(GOOD)) == "hash"
 
 

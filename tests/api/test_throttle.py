@@ -205,4 +205,4 @@ def test_the_table_shows_neither_names_nor_addresses(engine: Engine) -> None:
 
 def test_the_semaphore_is_as_free_as_before(engine: Engine, alice: User) -> None:
     fail(engine, 3)
-    assert passwords._in_flight._value == passwords.MAX_IN_FLIGHT
+    assert passwords._places._value == passwords.MAX_WAITING
