@@ -135,6 +135,7 @@ class ModelColumn(Body):
     seen_low: float | None
     seen_high: float | None
     derive: list[str]
+    formats: list[str]
     unseen: Literal["flag", "refuse"]
     label: str
     unit: str

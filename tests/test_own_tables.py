@@ -32,7 +32,7 @@ from mlops_core.preprocess import (
 from mlops_core.serve.predictor import Predictor, load_predictor
 from mlops_core.track import run_baselines
 from mlops_core.train import calibration, export, final, package
-from mlops_core.tune.objective import LIBRARY, build_folds
+from mlops_core.tune.objective import build_folds, first_settings
 
 CHECKOUT = Path(__file__).parents[1]
 CLASSES = {"binary": ["no", "yes"], "multiclass": ["a", "b", "c"]}
@@ -126,7 +126,8 @@ def run_series(root: Path, frame: pd.DataFrame, **wish: str) -> Series:
     base = run_baselines(spec, schema, train, params.tune.folds, params.train.bins, params.seed)["base rate"].scores
     assert len(build_folds(params, schema, train, spec)) == params.tune.folds
     matrix, target = encode_table(schema, train), encode_target(schema, train)
-    model = final.fit_final(schema, {"family": "boosting", "settings": LIBRARY}, matrix, target, params.seed)
+    best = {"family": "boosting", "settings": first_settings("boosting", len(train))}
+    model = final.fit_final(schema, best, matrix, target, params.seed)
     graph = export.export_onnx(model, matrix.shape[1])
     raw = export.raw_answer(model, encode_table(schema, held_out))
     constants = calibration.fit_constants(schema.task, encode_target(schema, held_out), raw, 0.9, 3.0)

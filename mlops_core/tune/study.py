@@ -17,7 +17,7 @@ from sqlalchemy import text
 from mlops_core.database import create_once, sqlite_file
 from mlops_core.errors import MLOpsError
 from mlops_core.params import Params
-from mlops_core.tune.objective import DEFAULTS, LIBRARY, parameters_of, settings_of
+from mlops_core.tune.objective import first_settings, parameters_of, settings_of
 
 HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 20
@@ -74,8 +74,8 @@ def build_pruner() -> optuna.pruners.BasePruner:
     return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0)
 
 
-def create_study(name: str, url: str, folder: Path, params: Params) -> None:
-    """Makes the database and the study under a lock, with each family's default as a first trial."""
+def create_study(name: str, url: str, folder: Path, params: Params, rows: int) -> None:
+    """Makes the database and the study under a lock, with each family's first settings for so many rows."""
     # What Optuna says at a lower level carries the time of day, which would land in the notebook.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -85,9 +85,7 @@ def create_study(name: str, url: str, folder: Path, params: Params) -> None:
         )
         if not study.trials:
             for family in params.tune.families:
-                study.enqueue_trial(parameters_of(family, DEFAULTS[family]))
-            if "boosting" in params.tune.families:
-                study.enqueue_trial(parameters_of("boosting", LIBRARY))
+                study.enqueue_trial(parameters_of(family, first_settings(family, rows)))
 
     create_once(url, folder, create)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
+import pyarrow.parquet as pq
 
 from mlops_core.datasets import load_dataset
 from mlops_core.errors import MLOpsError
@@ -50,6 +51,11 @@ def run_worker(search: Search, trials: int, deadline: float, seed: int) -> None:
         n_trials=trials,
         timeout=max(0.0, deadline - time.time()),
     )
+
+
+def _count_rows(processed: Path) -> int:
+    """Of the training rows, without reading them."""
+    return int(pq.read_metadata(processed / "train.parquet").num_rows)
 
 
 def _start_worker(search: Search, trials: int, deadline: float, seed: int, log: Path) -> subprocess.Popen[bytes]:
@@ -104,7 +110,7 @@ def run_search(search: Search) -> tuple[optuna.Study, Best]:
     """
     tune = search.params.tune
     folder = state_dir(search.paths.root)
-    create_study(search.study, search.url, folder, search.params)
+    create_study(search.study, search.url, folder, search.params, _count_rows(search.paths.processed))
     study = load_study(search.study, search.url, search.params.seed)
     end_stale_trials(study, search.url)
     started = time.time()

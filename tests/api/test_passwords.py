@@ -99,7 +99,7 @@ def test_any_long_password_is_good(password: str) -> None:
         ("alice-alice-alice!", "is little"),
         ("alice2013alice2013", "is little"),
         ("mlopsmlopsmlopsmlops", "is little"),
-        ("Flights Flights 2013", "is little"),
+        ("Mlops Mlops 20132013", "is little"),
         ("mlopsmlopsmlops", "is little"),
         ("passwordpassword", "is little"),
         ("alicemlopspassword", "is little"),
