@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.floor import STAGES
 from benchmarks.measure import ROOT, cores, medians, seconds_of, tool
+from benchmarks.own_table import bench_own_table
 from benchmarks.page import bench_page
 from benchmarks.serving import bench_serving
 from mlops_core.features import encode
@@ -109,6 +110,7 @@ def main() -> None:
         "score": bench_score(),
         "serving": bench_serving(),
         "page": bench_page(),
+        "own table": bench_own_table(),
     }
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     for name, part in results.items():

@@ -17,7 +17,7 @@ from mlops_core.splits import Ints, forward_folds, random_folds
 from mlops_core.train.export import raw_answer
 from mlops_core.tune.objective import DEFAULTS
 
-BASELINES = {"base rate": "constant", "logistic regression": "logistic", "default boosting": "boosting"}
+FAMILIES = ("constant", "logistic", "boosting")
 WRONG_WAY = "random split"
 
 
@@ -31,15 +31,21 @@ class Baseline:
     scores: dict[str, float]
 
 
+def baselines_of(task: str) -> dict[str, str]:
+    """Name to family."""
+    linear = "ridge regression" if task == "regression" else "logistic regression"
+    return dict(zip(("base rate", linear, "default boosting"), FAMILIES, strict=True))
+
+
 def _settings(family: str) -> dict[str, object]:
     return dict(DEFAULTS["logistic"]) if family == "logistic" else {}
 
 
 def fit_baselines(schema: Schema, matrix: Matrix, target: npt.NDArray[np.generic], seed: int) -> dict[str, Pipeline]:
-    """Base rate, logistic regression and scikit-learn's default boosting, fitted on the given rows."""
+    """Base rate, a linear model and scikit-learn's default boosting, fitted on the given rows."""
     return {
         name: build_estimator(family, schema, _settings(family), seed).fit(matrix, target)
-        for name, family in BASELINES.items()
+        for name, family in baselines_of(schema.task).items()
     }
 
 
@@ -72,11 +78,11 @@ def run_baselines(
     """
     matrix, target = encode_table(schema, table), encode_target(schema, table)
     fit, check = honest_rows(spec, table, folds, seed)
-    models = fit_baselines(schema, matrix[fit], target[fit], seed)
+    models, families = fit_baselines(schema, matrix[fit], target[fit], seed), baselines_of(schema.task)
     results = {
         name: Baseline(
-            BASELINES[name],
-            _settings(BASELINES[name]),
+            families[name],
+            _settings(families[name]),
             model,
             score(schema.task, target[check], raw_answer(model, matrix[check]), bins),
         )

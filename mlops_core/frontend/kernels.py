@@ -15,6 +15,8 @@ ALLOWED = frozenset(
 )
 ALLOWED_PREFIXES = ("LC_", "VOILA_", "JPY_", "JUPYTER_")
 PREHEAT = "VOILA_PREHEAT"
+# A kernel that is ended in the middle of a message complains of its sockets; the page's own faults have their log.
+QUIET = ["--IPKernelApp.log_level=CRITICAL"]
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
@@ -63,7 +65,8 @@ class Kernels(AsyncMappingKernelManager):
         environment = kwargs.get("env") or os.environ
         if environment.get(PREHEAT) != "True" and self.visitors() >= self.max_kernels:
             raise HTTPError(503, reason="The page is full")
-        kernel_id: str = await super().start_kernel(**{**kwargs, "env": clean_environment(environment)})
+        started = {**kwargs, "env": clean_environment(environment), "extra_arguments": QUIET}
+        kernel_id: str = await super().start_kernel(**started)
         return kernel_id
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:

@@ -24,6 +24,8 @@ def finish_run(root: Path, params: Params) -> str:
 
 def summarise(paths: Paths, params: Params, champion: int, reason: str) -> str:
     """A few lines for the terminal."""
+    from mlops_core.train.card import spoken
+
     metrics = read_metrics(paths, "train")
     names = ["rmse", "mae", "r2"] if "rmse" in metrics["test"] else ["log_loss", "roc_auc", "brier", "ece"]
     lines = [
@@ -31,7 +33,7 @@ def summarise(paths: Paths, params: Params, champion: int, reason: str) -> str:
         f"  {'on the test rows':<24}" + "".join(f"{name:>10}" for name in names),
     ]
     for name, scores in {"this run": metrics["test"], **metrics["baselines"]}.items():
-        lines.append(f"  {name:<24}" + "".join(f"{scores[key]:>10.4f}" for key in names))
+        lines.append(f"  {name:<24}" + "".join(f"{spoken(scores[key]):>10}" for key in names))
     lines += [
         "",
         "  look    reports/index.html, reports/model_card.md, reports/notebooks/",

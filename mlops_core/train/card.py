@@ -9,6 +9,8 @@ from mlops_core.datasets import DatasetSpec
 from mlops_core.evaluation import metric_of, smallest_slice
 from mlops_core.params import Params
 
+LARGE = 100
+
 
 def _markdown(table: pd.DataFrame) -> str:
     head = "| " + " | ".join(["", *map(str, table.columns)]) + " |"
@@ -20,12 +22,17 @@ def _markdown(table: pd.DataFrame) -> str:
     return "\n".join([head, rule, *lines])
 
 
+def spoken(value: float) -> str:
+    """Four decimals of a small number, none of a large one."""
+    return f"{value:.4f}" if abs(value) < LARGE else f"{value:,.0f}"
+
+
 def scores_with_spread(scores: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     """`0.504 (0.489 to 0.519)` for every score of every model."""
     return pd.DataFrame(
         {
             name: {
-                metric: f"{value:.4f} ({values[f'{metric}_low']:.4f} to {values[f'{metric}_high']:.4f})"
+                metric: f"{spoken(value)} ({spoken(values[f'{metric}_low'])} to {spoken(values[f'{metric}_high'])})"
                 for metric, value in values.items()
                 if f"{metric}_low" in values
             }
@@ -60,27 +67,30 @@ def render_card(
     )
     limits = "".join(f"- {line}\n" for line in spec.limits)
     used = ", ".join(spec.features)
+    asked = f" Asked {spec.predict_at.removeprefix('-')} before the event." if spec.predict_at.startswith("-") else ""
+    windows = "windows, each later than the rows it was fitted on" if spec.time else "folds, fitted on the other ones"
+    drawn = "whole days" if spec.time else "whole groups" if spec.group else "rows"
     left_out = ", ".join(spec.with_role("ignore")) or "none"
     return f"""# Model card: {spec.title}
 
-**Question.** {spec.question} Asked {spec.predict_at.removeprefix("-")} before the event.
+**Question.** {spec.question}{asked}
 
 **Data.** {spec.origin}.
 
 {_markdown(splits)}
 
 **Model.** {best["family"]}, chosen among {best["finished"]} trials by its mean validation {metric.replace("_", " ")} of {best["loss"]:.4f}
-on {params.tune.folds} windows, each later than the rows it was fitted on.
+on {params.tune.folds} {windows}.
 
 {settings}
 
 **Columns it sees.** {used}.
 
-**Columns it must not see,** known only later: {left_out}.
+**Columns it does not see,** most often because they are known only later: {left_out}.
 
 ## How good it is
 
-On the test rows, opened once, with 95 % intervals from {params.train.bootstrap} resamples of whole days:
+On the test rows, opened once, with 95 % intervals from {params.train.bootstrap} resamples of {drawn}:
 
 {_markdown(scores_with_spread(scores))}
 
