@@ -63,7 +63,7 @@ def _to_boolean(raw: pd.Series) -> pd.Series:
     return _as_text(raw).str.strip().str.lower().map(TRUE_WORDS).astype("boolean")
 
 
-def _to_datetime(raw: pd.Series, formats: Sequence[str] = ()) -> pd.Series:
+def to_datetime(raw: pd.Series, formats: Sequence[str] = ()) -> pd.Series:
     """ISO 8601, or else the first of `formats` that fits."""
     times = _to_iso_datetime(raw)
     for form in formats:
@@ -88,7 +88,7 @@ CONVERTERS: Mapping[Kind, Callable[[pd.Series], pd.Series]] = {
     "category": _to_text,
     "text": _to_text,
     "boolean": _to_boolean,
-    "datetime": _to_datetime,
+    "datetime": to_datetime,
 }
 
 
@@ -99,7 +99,7 @@ def coerce(raw: pd.DataFrame, fields: Mapping[str, FieldSpec]) -> tuple[pd.DataF
     """
     typed, failures = {}, []
     for name, field in fields.items():
-        convert = partial(_to_datetime, formats=field.formats) if field.formats else CONVERTERS[field.type]
+        convert = partial(to_datetime, formats=field.formats) if field.formats else CONVERTERS[field.type]
         typed[name] = convert(raw[name])
         lost = np.flatnonzero(typed[name].isna().to_numpy() & raw[name].notna().to_numpy())
         failures.append(pd.DataFrame({"row": lost, "reason": f"{name}: not a valid {field.type}"}))

@@ -119,6 +119,13 @@ def test_run_again_it_keeps_the_edits_and_says_the_difference(root, table):
     assert "# what people read" in file.read_text()
 
 
+def test_a_new_column_is_added_whatever_it_is_called(root, table):
+    init_table(root, Wish(str(table), "churned", name="c"))
+    make_frame().assign(kept=["a", "b"] * 100).to_csv(table, index=False)
+    init_table(root, Wish(str(table), "churned", name="c"))
+    assert "kept" in load_dataset("c", root).columns
+
+
 def test_a_leak_comes_first_and_is_left_out(root, table):
     frame = make_frame().assign(closed=lambda item: np.where(item["churned"] == "yes", "2021", "none"))
     frame.to_csv(table, index=False)

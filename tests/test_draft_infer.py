@@ -90,6 +90,7 @@ def test_dates_of_two_spellings_are_read_by_two_formats():
         ("row", [str(i) for i in range(40)], "ignore", "counts the rows"),
         ("note", [f"line {i} of a text that somebody has typed in by hand" for i in range(40)], "ignore", "free text"),
         ("hash", [f"x{i:04x}" for i in range(40)], "ignore", "value of its own"),
+        ("paid", [str(i * 7) for i in range(40)], "feature", ""),
         ("price", [str(i * 1.5) for i in range(40)], "feature", ""),
         ("score", [str(i * 3 % 41) for i in range(40)], "feature", ""),
         ("kind", ["a", "b"] * 20, "feature", ""),

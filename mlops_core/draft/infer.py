@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from mlops_core.contracts import TRUE_WORDS
+from mlops_core.contracts import TRUE_WORDS, to_datetime
 from mlops_core.errors import RequestError, did_you_mean
 
 NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -26,8 +26,8 @@ MARKS = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>
 SURE_MARKS = frozenset(("N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "<NA>"))  # of a text column, too
 EVENTS = ("yes", "true", "1", "y", "bad", "late", "default", "churn", "positive", "fraud", "fail", "failed")
 ID_NAME = re.compile(
-    r"(^|[_\s.-])(id|key|uuid|guid|index|nr|no|number|rownum)$|^(id|index|unnamed: 0|)$|[a-z]Id$", re.I
-)
+    r"(?i:(^|[_\s.-])(id|key|uuid|guid|index|nr|no|number|rownum)$)|[a-z]I[dD]$"
+)  # customerId, not paid
 UNITS = {name: name for name in ("mm", "cm", "m", "km", "g", "kg", "t", "s", "ms", "min", "h", "km2", "m2", "l", "ml")}
 UNITS |= {"pct": "%", "percent": "%", "eur": "€", "usd": "$", "gbp": "£", "degc": "°C", "degf": "°F", "sqft": "ft²"}
 UNITS |= {"ft": "ft", "lb": "lb", "lbs": "lb", "oz": "oz", "mi": "mi", "mph": "mph", "kwh": "kWh", "days": "days"}
@@ -168,8 +168,7 @@ def _set_type(draft: Draft, values: pd.Series) -> None:
     elif pd.api.types.is_datetime64_any_dtype(values.dtype):
         draft.type = "datetime"
     elif pd.api.types.is_numeric_dtype(values.dtype):
-        whole = bool((values.astype("float64") % 1 == 0).all())
-        draft.type = "integer" if whole and pd.api.types.is_integer_dtype(values.dtype) else "number"
+        draft.type = "integer" if pd.api.types.is_integer_dtype(values.dtype) else "number"
     else:
         _set_type_of_texts(draft, values.astype("str"))
 
@@ -202,8 +201,9 @@ def _describe(draft: Draft, counts: pd.Series, raw: pd.Series) -> str:
         numbers = pd.to_numeric(pd.Series(values), errors="coerce").astype("float64")
         return f"{numbers.min():g} to {numbers.max():g}{empty}"
     if draft.type == "datetime":
-        first, last = sorted(map(str, values))[:: max(1, len(values) - 1)][:2] if len(values) > 1 else [values[0]] * 2
-        return f"{len(values):,} moments, such as {first}{empty}" if draft.formats else f"{first} to {last}{empty}"
+        texts = sorted(map(str, values))
+        shown = f"{len(values):,} moments, such as {texts[0]}" if draft.formats else f"{texts[0]} to {texts[-1]}"
+        return f"{shown}{empty}"
     shown = ", ".join(str(value)[:20] for value in values[:3])
     return f"{len(values):,} value{'s' * (len(values) > 1)}, most often {shown}{empty}".replace("\n", " ")
 
@@ -232,18 +232,8 @@ def _counts_up(values: pd.Series) -> bool:
     return bool(numbers.max() - numbers.min() + 1 == len(numbers))
 
 
-def moments_of(values: pd.Series, formats: list[str]) -> pd.Series:
-    """Texts or moments as moments, without a zone."""
-    if pd.api.types.is_datetime64_any_dtype(values.dtype):
-        return values.dt.tz_localize(None) if values.dt.tz is not None else values
-    moments = pd.to_datetime(values, format="ISO8601", errors="coerce", utc=True).dt.tz_localize(None)
-    for form in formats:
-        moments = moments.fillna(pd.to_datetime(values, format=form, errors="coerce"))
-    return moments
-
-
 def _parts(values: pd.Series, formats: list[str]) -> list[str]:
-    moments = moments_of(values, formats)
+    moments = to_datetime(values, formats)
     minutes = moments.dt.hour * 60 + moments.dt.minute
     return [*(["minute_of_day"] if minutes.max() > minutes.min() else []), "day_of_week", "month"]
 

@@ -53,25 +53,42 @@ def update(text: str, source: Mapping[str, tuple[Any, str]], drafts: Sequence[Dr
     editor = YAML()
     editor.preserve_quotes, editor.width = True, 2**20
     tree = editor.load(text)
-    said: list[str] = []
+    moved, kept = _update_source(tree["source"], source)
+    changed, same = _update_columns(tree["columns"], drafts)
+    if not (moved or changed):
+        return text, [*kept, *same]
+    written = io.StringIO()
+    editor.dump(tree, written)
+    return written.getvalue(), [*moved, *kept, *changed, *same]
+
+
+def _update_source(tree: Any, source: Mapping[str, tuple[Any, str]]) -> tuple[list[str], list[str]]:
+    """What was changed, and what was kept although it would be otherwise today."""
+    moved, kept = [], []
     for name, (value, _) in source.items():
-        if name != "missing_marks" and tree["source"].get(name) != value:
-            said.append(f"source.{name}: {_short(tree['source'].get(name))} → {_short(value)}")
-            tree["source"][name] = value
-    columns, found = tree["columns"], {draft.name: draft for draft in drafts}
+        there = tree.get(name)
+        if there != value and name == "missing_marks":
+            kept.append(f"source.{name} is {_short(there)} and would be {_short(value)}; kept as it is")
+        elif there != value:
+            moved.append(f"source.{name}: {_short(there)} → {_short(value)}")
+            tree[name] = value
+    return moved, kept
+
+
+def _update_columns(columns: Any, drafts: Sequence[Draft]) -> tuple[list[str], list[str]]:
+    """The same for the columns."""
+    changed, kept, found = [], [], {draft.name: draft for draft in drafts}
     for name in [name for name in columns if name not in found]:
-        said.append(f"{name}: no longer in the table; removed")
+        changed.append(f"{name}: no longer in the table; removed")
         del columns[name]
     for name, draft in found.items():
         if name not in columns:
             columns[name] = _flow_map(draft.entry())
             columns.yaml_add_eol_comment(_comment(draft) or "new", name)
-            said.append(f"{name}: new in the table; added as {_flow(draft.entry())}")
+            changed.append(f"{name}: new in the table; added as {_flow(draft.entry())}")
         elif other := _difference(columns[name], draft.entry()):
-            said.append(f"{name}: {other}; kept as it is")
-    draft_text = io.StringIO()
-    editor.dump(tree, draft_text)
-    return (draft_text.getvalue() if any("kept" not in line for line in said) else text), said
+            kept.append(f"{name}: {other}; kept as it is")
+    return changed, kept
 
 
 def _difference(there: Mapping[str, Any], today: Mapping[str, Any]) -> str:

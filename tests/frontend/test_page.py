@@ -199,14 +199,18 @@ def test_signing_out_leaves_nothing_in_the_kernel(served):
     run(work())
 
 
+async def type_while_the_session_ends(page):
+    page.ask.form.fields["amount"].control.value = "33"
+    await page.settled()
+    await page.api._send("POST", "/auth/revoke", data={"token": page.api._session.refresh})
+    page.ask.form.fields["count"].control.value = "7"
+    await page.settled()
+
+
 def test_an_ended_session_asks_to_sign_in_and_keeps_what_was_typed(served):
     async def work():
         async with opened(served) as page:
-            page.ask.form.fields["amount"].control.value = "33"
-            await page.settled()
-            await page.api._send("POST", "/auth/revoke", data={"token": page.api._session.refresh})
-            page.ask.form.fields["count"].control.value = "7"
-            await page.settled()
+            await type_while_the_session_ends(page)
             assert page.notice.title == "Your session has ended."
             assert not is_hidden(page.sign_in.view)
             sign_in(page)
@@ -220,11 +224,7 @@ def test_an_ended_session_asks_to_sign_in_and_keeps_what_was_typed(served):
 def test_who_signs_in_after_another_finds_nothing_of_his(served):
     async def work():
         async with opened(served) as page:
-            page.ask.form.fields["amount"].control.value = "33"
-            await page.settled()
-            await page.api._send("POST", "/auth/revoke", data={"token": page.api._session.refresh})
-            page.ask.form.fields["count"].control.value = "7"
-            await page.settled()
+            await type_while_the_session_ends(page)
             sign_in(page, "root")
             await page.settled()
             assert page.ask.row["amount"] != 33.0
