@@ -83,14 +83,15 @@ LABEL org.opencontainers.image.title="mlops-app" org.opencontainers.image.revisi
 FROM base AS mlflow
 RUN install -d -o mlops -g mlops /srv/mlops/artifacts
 COPY --from=mlflow-packages /opt/venv /opt/venv
-ENV MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+ENV MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ARTIFACTS_DESTINATION=/srv/mlops/artifacts \
+    MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX="^(mlflow-artifacts:|models:/).*"
 USER 10001:10001
 EXPOSE 5000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=90s --start-interval=1s --retries=3 \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:5000/health', timeout=2)"]
 CMD ["mlflow", "server", "--host", "0.0.0.0", "--port", "5000", "--workers", "1", \
-     "--allowed-hosts", "mlflow:5000,localhost:5000,127.0.0.1:5000", "--artifacts-destination", "/srv/mlops/artifacts"]
+     "--allowed-hosts", "mlflow:5000,localhost:5000,127.0.0.1:5000"]
 ARG COMMIT=unknown
 ARG LOCK=unknown
 LABEL org.opencontainers.image.title="mlops-mlflow" org.opencontainers.image.revision="${COMMIT}" mlops.lock="${LOCK}"

@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help setup run test test-fast serve app lab ui bench lint format lock readme clean
+.PHONY: help setup run test test-fast serve app lab ui bench lint format lock readme clean images passwords up down batch backup restore
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -48,6 +48,41 @@ lint: .venv/dev ## ruff, mypy, import layers, notebook rules
 
 format: .venv/dev ## put the code into the one style
 	@ruff format . && ruff check --fix .
+
+# ---- containers: these need a Docker engine with compose v2, and nothing else of this file
+IMAGES := api app mlflow pipeline
+LOCK_api := serve
+LOCK_app := app
+LOCK_mlflow := mlflow
+LOCK_pipeline := all
+COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+TAG ?= local
+COMPOSE := COMMIT=$(COMMIT) TAG=$(TAG) docker compose
+
+images: $(IMAGES:%=image-%) ## build the images of all parts
+
+image-%:
+	@docker build -q --target $* --build-arg COMMIT=$(COMMIT) --build-arg LOCK=$$(sha256sum requirements/$(LOCK_$*).txt | cut -d' ' -f1) -t mlops-$*:$(TAG) . >/dev/null
+	@docker image inspect -f 'mlops-$*:$(TAG) {{.Size}} bytes' mlops-$*:$(TAG)
+
+passwords:
+	@$(PYTHON) deploy/compose/environment.py .env
+
+up: passwords images ## start the compose stack: API on :8000, page on :8866
+	@$(COMPOSE) up -d --remove-orphans
+	@deploy/compose/look.sh
+
+down: ## stop the compose stack; its volumes stay
+	@$(COMPOSE) --profile '*' down
+
+batch: passwords image-pipeline ## the series in its container, into the stack's registry
+	@$(COMPOSE) run --rm pipeline mlops run $(ARGS)
+
+backup: ## copy databases and artefacts of the stack into backups/; it stands still for some seconds
+	@deploy/compose/backup.sh
+
+restore: ## put a backup back: make restore FROM=backups/….tar
+	@deploy/compose/restore.sh "$(FROM)"
 
 readme: .venv/dev ## write the numbers in README.md from the last run
 	@python -m benchmarks.readme
