@@ -13,8 +13,9 @@ from places import open_place
 
 from mlops_core import cli
 from mlops_core.deploy import proxy as module
-from mlops_core.deploy.proxy import BLUE, GREEN, SERVED_BY, ProxyError, find_haproxy, start_proxy
+from mlops_core.deploy.proxy import BLUE, GREEN, ProxyError, find_haproxy, start_proxy
 from mlops_core.serve.client import Client
+from mlops_core.serve.traffic import SERVED_BY
 
 ROOT = Path(__file__).parents[1]
 needs_haproxy = pytest.mark.skipif(not find_haproxy(), reason="there is no haproxy on this machine")
@@ -137,11 +138,36 @@ def test_a_place_may_be_opened_again_on_the_same_port(behind):
 
 
 @needs_haproxy
+@pytest.mark.parametrize("how", ["nobody is ready", "it hangs up"])
+def test_what_the_proxy_says_by_itself_has_the_form_of_the_api(behind, how):
+    proxy, blue, _, client = behind
+    if how == "nobody is ready":
+        proxy.close_place(BLUE)
+    blue.dies = True
+    answer = client.post('/v1/"outcomes"', {})
+    status, title = (503, "Service Unavailable") if how == "nobody is ready" else (502, "Bad Gateway")
+    assert (answer.status, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert (answer.json["title"], answer.json["instance"]) == (title, '/v1/"outcomes"')
+    assert set(answer.json) == {"type", "title", "status", "detail", "instance", "request_id"}
+    assert answer.headers.get("retry-after") == ("1" if status == 503 else None)
+
+
+@needs_haproxy
+def test_where_both_refuse_their_own_words_are_passed_on(behind):
+    proxy, blue, green, client = behind
+    blue.status = green.status = 503
+    proxy.share({GREEN: 50, BLUE: 50})
+    answer = client.post("/v1/predict", {})
+    assert (answer.status, answer.json["model"]["name"]) == (503, "small")
+
+
+@needs_haproxy
 def test_a_caller_cannot_say_where_it_comes_from(behind):
     _, blue, _, client = behind
-    client.ask("GET", "/v1/model", headers={"X-Forwarded-For": "203.0.113.9"})
+    client.ask("GET", "/v1/model", headers={"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https"})
     (_, headers), *_ = blue.seen
     assert headers["x-forwarded-for"] == "127.0.0.1"
+    assert "x-forwarded-proto" not in headers
 
 
 @needs_haproxy

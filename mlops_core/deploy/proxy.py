@@ -18,7 +18,6 @@ from mlops_core.processes import end_with_parent, open_socket
 CONFIG = Path("deploy", "proxy", "haproxy.cfg")
 BACKEND = "api"
 BLUE, GREEN = "blue", "green"
-SERVED_BY = "x-served-by"  # the header in which the proxy says who answered
 FRONTEND = f"""frontend rehearsal
     bind "fd@${{PROXY_LISTENER}}"
     default_backend {BACKEND}

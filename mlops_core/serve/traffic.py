@@ -19,6 +19,7 @@ PAUSE_SECONDS = 0.01
 CALM_SECONDS = 0.4  # before and after, so that what happens between can be told apart
 WAIT_SECONDS = 30.0
 ENOUGH = 25
+SERVED_BY = "x-served-by"  # the header in which a proxy says who answered
 TURN = 10
 
 
@@ -80,7 +81,7 @@ def _seen(traffic: Traffic, ask: Callable[[], Answer]) -> Seen:
         answer = ask()
     except (OSError, http.client.HTTPException):
         return Seen(at, 0.0, 0, 0, {})
-    server = answer.headers.get("x-served-by", "")
+    server = answer.headers.get(SERVED_BY, "")
     if answer.status != http.client.OK:
         return Seen(at, answer.ms, answer.status, 0, {}, server)
     tree = answer.json
