@@ -2,12 +2,15 @@
 
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # of RFC 6455
 BODY = b'{"model": {"name": "small", "version": 1}, "predictions": [{"id": "1"}]}'
 
 
@@ -24,6 +27,9 @@ class Place:
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        if handler.headers.get("upgrade"):
+            echo(handler)
+            return
         handler.rfile.read(int(handler.headers.get("content-length", 0)))
         status = (200 if self.healthy else 503) if handler.path == "/readyz" else self.status
         if handler.path != "/readyz":
@@ -36,6 +42,19 @@ class Place:
         handler.send_header("Content-Length", str(len(BODY)))
         handler.end_headers()
         handler.wfile.write(BODY)
+
+
+def echo(handler: BaseHTTPRequestHandler) -> None:
+    """A web socket as far as a proxy looks at it; then one line of something that is no longer HTTP, sent back."""
+    key = handler.headers["sec-websocket-key"].encode() + GUID
+    handler.send_response(101)
+    handler.send_header("Sec-WebSocket-Accept", b64encode(sha1(key).digest()).decode())
+    handler.send_header("Connection", "Upgrade")
+    handler.send_header("Upgrade", handler.headers["upgrade"])
+    handler.end_headers()
+    handler.wfile.flush()
+    handler.wfile.write(handler.rfile.readline())
+    handler.close_connection = True
 
 
 @contextmanager

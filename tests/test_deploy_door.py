@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import socket
 import ssl
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -68,6 +69,7 @@ def door(tmp_path_factory):
             connection.close()
             return response
 
+        ask.trust, ask.port = trust, secure
         yield ask, api, app
         proxy.close()
 
@@ -108,3 +110,16 @@ def test_who_comes_without_tls_is_sent_to_it_with_method_and_body(door):
 def test_browsers_are_told_to_come_with_tls_from_now_on(door):
     ask, _, _ = door
     assert ask("/").headers["strict-transport-security"] == "max-age=31536000"
+
+
+def test_the_page_s_web_socket_passes_both_ways(door):
+    ask, _, _ = door
+    raw = socket.create_connection(("127.0.0.1", ask.port), timeout=10)
+    with ask.trust.wrap_socket(raw, server_hostname="127.0.0.1") as connection, connection.makefile("rwb") as stream:
+        stream.write(b"GET /api/kernels/1/channels HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n")
+        stream.write(b"Upgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
+        stream.flush()
+        head = list(iter(stream.readline, b"\r\n"))
+        stream.write(b"hello\n")
+        stream.flush()
+        assert (head[0].split()[1], stream.readline()) == (b"101", b"hello\n")
