@@ -90,4 +90,4 @@ def test_without_a_rehearsal_the_picture_claims_none():
 
 def test_without_a_trained_model_the_command_that_trains_one_is_named(tmp_path):
     with pytest.raises(NoBundleError, match=r"'small' to release\. Train one first: mlops run"):
-        acts.open_first(Paths(tmp_path, "small"))
+        acts.open_ground(Paths(tmp_path, "small"))

@@ -120,26 +120,34 @@ class Record:
 
 
 @dataclass
-class Scene:
-    """One registry, one accounts database, one prediction log and one secret for all versions, as in production."""
+class Ground:
+    """What all versions share, as in production: registry, accounts, prediction log, secret; and the first version."""
 
     first: Service
-    lane: Lane
-    callers: list[Client]
     shared: dict[str, object]
+    login: Login
 
     def start(self, act: Act) -> Service:
         return start_service(self.first.root, **{**self.shared, **act.settings})
 
+    def callers(self, port: int, count: int) -> list[Client]:
+        """Each with a connection of its own, and a token of the first version."""
+        token = self.first.client(self.login.name, self.login.password).token
+        return [Client(port, token=token) for _ in range(count)]
 
-def open_first(paths: Paths, **settings: object) -> tuple[Service, dict[str, object]]:
-    """A service with a model, and the settings with which others share what it has. Raises NoBundleError."""
+
+def open_ground(paths: Paths) -> Ground:
+    """Starts the first version, with a model and an account. Raises NoBundleError."""
     if not paths.bundle.is_dir():
         raise NoBundleError(paths.dataset)
-    common = {"model": f"{paths.dataset}@champion", "drain_seconds": 0, "refresh_seconds": 0.5, **settings}
+    common = {"model": f"{paths.dataset}@champion", "drain_seconds": 0, "refresh_seconds": 0.5}
+    common |= {"trusted_proxies": '["127.0.0.1"]'}
     first = start_service(paths.root, **common)
     store = throwaway.open_registry(first.root)
     promote(store, paths.dataset, throwaway.register_copy(store, paths, paths.bundle), "the one that is released")
+    login = Login(CALLER, secrets.token_urlsafe(18))
+    account = {"name": login.name, "password": login.password, "scopes": ["predict"]}
+    first.log_in_admin().post("/admin/users", account)
     first.wait_for_model()
     shared = {
         "jwt_secret": first.secret,
@@ -147,58 +155,74 @@ def open_first(paths: Paths, **settings: object) -> tuple[Service, dict[str, obj
         "database_url": f"sqlite:///{first.state / 'accounts.db'}",
         "prediction_log_url": f"sqlite:///{first.state / 'predictions.db'}",
     }
-    return first, {**common, **shared}
+    return Ground(first, {**common, **shared}, login)
 
 
 @contextlib.contextmanager
-def open_scene(paths: Paths, params: Params, told: Callable[[Note], None]) -> Iterator[Scene]:
-    """The first version behind the proxy, and callers with a token. Raises ProxyMissingError and NoBundleError."""
-    require_haproxy()
-    with contextlib.ExitStack() as stack:
-        first, shared = open_first(paths, trusted_proxies='["127.0.0.1"]')
-        stack.callback(first.close)
-        proxy = start_proxy(paths.root, first.root, first.port)
-        stack.callback(proxy.close)
-        login = Login(CALLER, secrets.token_urlsafe(18))
-        token = _make_account(first, login)
-        callers = [Client(proxy.port, token=token) for _ in range(params.deploy.callers)]
+def asking(ground: Ground, port: int, count: int) -> Iterator[Traffic]:
+    """Callers who ask for the same prediction as long as the block lasts."""
+    callers = ground.callers(port, count)
+    example = callers[0].get("/v1/model").json["example"]
+    try:
+        with keep_asking(callers, example) as traffic:
+            yield traffic
+    finally:
         for caller in callers:
-            stack.callback(caller.close)
-        limits = Limits(params.deploy.answers, params.deploy.errors, params.deploy.ms)
-        lane = Lane(proxy, first, login, read_golden(paths.bundle), limits, told=told)
+            caller.close()
+
+
+def replace_in_place(ground: Ground, count: int) -> Traffic:
+    """The wrong way: end the one that serves, start the new one. What callers without a proxy see of that."""
+    with asking(ground, ground.first.port, count) as traffic:
+        ground.first.stop()
+        ground.first.start_again()
+        ground.first.wait_for_model()
+    return traffic
+
+
+@contextlib.contextmanager
+def open_lane(ground: Ground, paths: Paths, params: Params, told: Callable[[Note], None]) -> Iterator[Lane]:
+    """The first version behind the proxy; in the end nothing is left of either, nor of what came after."""
+    limits = Limits(params.deploy.answers, params.deploy.errors, params.deploy.ms)
+    with contextlib.ExitStack() as stack:
+        stack.callback(ground.first.close)
+        proxy = start_proxy(paths.root, ground.first.root, ground.first.port)
+        stack.callback(proxy.close)
+        lane = Lane(proxy, ground.first, ground.login, read_golden(paths.bundle), limits, told=told)
         stack.callback(lambda: lane.serving.close())
-        yield Scene(first, lane, callers, shared)
+        yield lane
 
 
-def _make_account(service: Service, login: Login) -> str:
-    """A token of it."""
-    admin = service.log_in_admin()
-    admin.post("/admin/users", {"name": login.name, "password": login.password, "scopes": ["predict"]})
-    return service.client(login.name, login.password).token
+def rehearse(paths: Paths, params: Params, ground: Ground | None = None, say: Callable[[str], None] = print) -> Record:
+    """Plays all acts and tells them as they happen; the ground is used up.
 
-
-def rehearse(paths: Paths, params: Params, say: Callable[[str], None] = print) -> Record:
-    """Plays all acts and tells them as they happen. Raises RehearsalError when one did not end as it must."""
-    begun = time.monotonic()
-    with open_scene(paths, params, lambda note: say(f"{note.at - begun:7.1f} s  {note.what:<6} {note.said}")) as scene:
-        example = scene.callers[0].get("/v1/model").json["example"]
-        with keep_asking(scene.callers, example) as traffic:
-            results = []
-            for number, act in enumerate(ACTS, 1):
-                say(f"\nAct {number}: {act.version}")
-                results.append(_play(scene, act, traffic))
-                say(summarise(results[-1]))
+    Raises RehearsalError when an act did not end as it must, ProxyMissingError, NoBundleError.
+    """
+    require_haproxy()
+    begun, ground = time.monotonic(), ground or open_ground(paths)
+    results: list[Result] = []
+    with (
+        open_lane(ground, paths, params, lambda note: say(_line(note, begun))) as lane,
+        asking(ground, lane.proxy.port, params.deploy.callers) as traffic,
+    ):
+        for number, act in enumerate(ACTS, 1):
+            say(f"\nAct {number}: {act.version}")
+            results.append(_play(ground, lane, act, traffic))
+            say(summarise(results[-1]))
     record = Record(results, traffic)
     if record.problems:
         raise RehearsalError(record.problems)
     return record
 
 
-def _play(scene: Scene, act: Act, traffic: Traffic) -> Result:
-    lane, noted, seen = scene.lane, len(scene.lane.notes), len(traffic.seen)
-    place = lane.spare
-    with _damage(scene.first.root) if act.damage else contextlib.nullcontext():
-        released = lane.release(partial(scene.start, act), partial(_trouble, act, lane.proxy, place))
+def _line(note: Note, begun: float) -> str:
+    return f"{note.at - begun:7.1f} s  {note.what:<6} {note.said}"
+
+
+def _play(ground: Ground, lane: Lane, act: Act, traffic: Traffic) -> Result:
+    place, noted, seen = lane.spare, len(lane.notes), len(traffic.seen)
+    with _damage(ground.first.root) if act.damage else contextlib.nullcontext():
+        released = lane.release(partial(ground.start, act), partial(_trouble, act, lane.proxy, place))
     return Result(act, released, place, lane.notes[noted:], traffic.seen[seen:])
 
 
@@ -256,19 +280,3 @@ def describe_record(record: Record) -> str:
         f"\n{len(record.results)} releases: {over} took over, {len(record.results) - over} were refused. "
         f"{len(record.traffic.seen):,} requests meanwhile, {failed or 'none'} failed."
     )
-
-
-def replace_in_place(paths: Paths, params: Params) -> Traffic:
-    """The other way: end the one that serves, start the new one. What callers without a proxy see of that."""
-    first, _ = open_first(paths)
-    try:
-        token = _make_account(first, Login(CALLER, secrets.token_urlsafe(18)))
-        callers = [first.client(token=token) for _ in range(params.deploy.callers)]
-        example = callers[0].get("/v1/model").json["example"]
-        with keep_asking(callers, example) as traffic:
-            first.stop()
-            first.start_again()
-            first.wait_for_model()
-        return traffic
-    finally:
-        first.close()
