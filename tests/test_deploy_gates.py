@@ -102,7 +102,7 @@ def test_who_is_not_healthy_from_where_the_proxy_stands_is_refused_there(under_l
     with pytest.raises(RefusedError) as refused:
         pass_proxy_gate(proxy, GREEN, green.port)
     assert refused.value.gate == "proxy"
-    assert "L7STS 503" in refused.value.reason
+    assert "Layer7 wrong status" in refused.value.reason
 
 
 @pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])

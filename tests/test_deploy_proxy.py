@@ -175,7 +175,7 @@ def test_a_place_whose_health_check_fails_is_not_opened(behind):
     proxy, _, green, client = behind
     proxy.close_place(GREEN)
     green.healthy = False
-    with pytest.raises(ProxyError, match="does not find green healthy: its check says L7STS 503"):
+    with pytest.raises(ProxyError, match="does not find green healthy: its check says Layer7 wrong status"):
         proxy.open_place(GREEN, green.port)
     assert served(ask(client, 10)) == {BLUE: 10}
 

@@ -65,7 +65,7 @@ class Counts:
     busy: int  # requests that it is working on
     weight: int
     status: str
-    check: str  # what came of the last health check
+    check: str  # what came of the last health check, in words: its code is gone while the next one is under way
 
     @property
     def up(self) -> bool:
@@ -88,7 +88,7 @@ def _to_counts(line: dict[str, str]) -> Counts:
         busy=total("scur"),
         weight=total("weight"),
         status=line["status"],
-        check=f"{line['check_status']} {line['check_code']}".strip(),
+        check=line["check_desc"],
     )
 
 
