@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help setup run test test-fast serve app lab ui bench lint format lock readme clean images passwords up down batch backup restore
+.PHONY: help setup run test test-fast serve app lab ui rehearse bench lint format lock readme clean images passwords up down batch backup restore
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -36,6 +36,9 @@ lab: .venv/all ## JupyterLab on the notebooks
 
 ui: .venv/all ## MLflow's pages on http://127.0.0.1:5000
 	@MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000 --workers 1
+
+rehearse: .venv/all ## releases of the API acted out behind a proxy, good and bad; needs haproxy
+	@mlops rehearse
 
 bench: .venv/dev ## the benchmarks, each beside its floor
 	@python -m benchmarks

@@ -126,6 +126,19 @@ def rollback(reason: Reason, model: Model = "") -> None:
 
 
 @app.command()
+def rehearse() -> None:
+    """Act out releases of the API on this machine, good and bad, and count what callers notice; needs haproxy."""
+    from mlops_core.deploy.acts import describe_record
+    from mlops_core.deploy.acts import rehearse as act_out
+    from mlops_core.params import load_params
+    from mlops_core.paths import Paths, find_root
+
+    root = find_root()
+    params = load_params(root=root)
+    print(describe_record(act_out(Paths(root, params.dataset), params)))
+
+
+@app.command()
 def verify() -> None:
     """Re-hash outputs, cache and bundles, and name what differs."""
     from mlops_core.pipeline.summary import verify_all

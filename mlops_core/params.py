@@ -70,6 +70,14 @@ class ServeParams(Section):
     requests: Annotated[int, Field(ge=10)]
 
 
+class DeployParams(Section):
+    rehearse: bool
+    callers: Annotated[int, Field(ge=1, le=64)]
+    answers: Count
+    errors: Annotated[float, Field(ge=0, lt=1)]
+    ms: Annotated[float, Field(gt=0)]
+
+
 class FrontendParams(Section):
     changes: Annotated[int, Field(ge=10)]
     pictures: bool
@@ -87,6 +95,7 @@ class Params(Section):
     tune: TuneParams
     train: TrainParams
     serve: ServeParams
+    deploy: DeployParams
     frontend: FrontendParams
 
     @property

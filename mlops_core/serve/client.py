@@ -63,9 +63,15 @@ class Client:
         bearer = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         self._leave_closed_connection()
         started = time.perf_counter()
-        self._connection.request(method, path, body or None, {"X-Request-ID": REQUEST_ID, **bearer, **(headers or {})})
-        response = self._connection.getresponse()
-        data = response.read()
+        try:
+            self._connection.request(
+                method, path, body or None, {"X-Request-ID": REQUEST_ID, **bearer, **(headers or {})}
+            )
+            response = self._connection.getresponse()
+            data = response.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()  # or the next request would be refused here, as if this one still waited
+            raise
         ms = (time.perf_counter() - started) * 1000
         found = {name.lower(): value for name, value in response.getheaders()}
         answer = Answer(method, path, response.status, found, data, ms)

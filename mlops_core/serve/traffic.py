@@ -19,6 +19,7 @@ PAUSE_SECONDS = 0.01
 CALM_SECONDS = 0.4  # before and after, so that what happens between can be told apart
 WAIT_SECONDS = 30.0
 ENOUGH = 25
+SERVED_BY = "x-served-by"  # the header in which a proxy says who answered
 TURN = 10
 
 
@@ -39,6 +40,7 @@ class Seen:
     status: int
     version: int
     prediction: dict[str, Any]
+    server: str = ""  # what a proxy calls the one that answered
 
 
 @dataclass
@@ -79,11 +81,12 @@ def _seen(traffic: Traffic, ask: Callable[[], Answer]) -> Seen:
         answer = ask()
     except (OSError, http.client.HTTPException):
         return Seen(at, 0.0, 0, 0, {})
+    server = answer.headers.get(SERVED_BY, "")
     if answer.status != http.client.OK:
-        return Seen(at, answer.ms, answer.status, 0, {})
+        return Seen(at, answer.ms, answer.status, 0, {}, server)
     tree = answer.json
     prediction = {key: value for key, value in tree["predictions"][0].items() if key != "id"}
-    return Seen(at, answer.ms, answer.status, tree["model"]["version"], prediction)
+    return Seen(at, answer.ms, answer.status, tree["model"]["version"], prediction, server)
 
 
 @contextlib.contextmanager

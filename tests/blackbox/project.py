@@ -26,11 +26,12 @@ SMALL = {
     "tune.rows": 2000,
     "train.bootstrap": 20,
     "serve.requests": 20,
+    "deploy.rehearse": False,  # it has a test of its own
     "frontend.changes": 10,
     "frontend.pictures": False,
 }
 # A run's products, and what a project does not need.
-LEFT_OUT = ("dvc.lock", "reports/", "tests/", "docs/", "benchmarks/", "deploy/", ".ci/", ".github/")
+LEFT_OUT = ("dvc.lock", "reports/", "tests/", "docs/", "benchmarks/", ".ci/", ".github/")
 STAGES = {
     "ingest": "01_ingest",
     "preprocess": "02_preprocess",
@@ -39,6 +40,7 @@ STAGES = {
     "tune": "06_tune",
     "train": "05_train",
     "serve": "07_serve",
+    "deploy": "09_deploy",
     "frontend": "10_frontend",
 }
 INHERITED = ("MLOPS_", "GIT_", "DVC_", "PYTEST_", "MLFLOW_", "OPTUNA_", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
@@ -203,7 +205,7 @@ def stages_run(done: Done) -> list[str]:
 
 def before_serving(done: Done) -> list[str]:
     """The same without the last ones, which run only if training gave another bundle."""
-    return [stage for stage in stages_run(done) if stage not in ("serve", "frontend")]
+    return [stage for stage in stages_run(done) if stage not in ("serve", "deploy", "frontend")]
 
 
 def draw_flights(source: Path, target: Path) -> None:

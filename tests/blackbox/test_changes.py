@@ -27,7 +27,7 @@ def test_a_changed_training_parameter_runs_training_and_what_serves_it(used: Pro
     before, champion = used.versions(), used.champion()
     done = used.mlops("run", "--set", "train.coverage=0.85")
     assert done.code == 0, done
-    assert stages_run(done) == ["train", "serve", "frontend"]
+    assert stages_run(done) == ["train", "serve", "deploy", "frontend"]
     assert len(used.versions()) == len(before) + 1
     # Coverage moves the prediction sets and no probability, so the new version is not better.
     assert used.champion() == champion

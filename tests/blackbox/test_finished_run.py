@@ -75,7 +75,7 @@ def test_the_stages_run_in_their_order_with_tuning_before_training(finished: tup
     said = stages_run(finished[1])
     assert set(said) == set(STAGES)
     before = [("ingest", "preprocess"), ("ingest", "version"), ("preprocess", "track"), ("preprocess", "tune")]
-    for first, second in [*before, ("tune", "train"), ("train", "serve"), ("train", "frontend")]:
+    for first, second in [*before, ("tune", "train"), ("train", "serve"), ("train", "deploy"), ("train", "frontend")]:
         assert said.index(first) < said.index(second)
 
 
