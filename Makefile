@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help setup run test test-fast serve app lab ui rehearse bench lint format lock readme clean images passwords up down batch backup restore
+.PHONY: help setup run test test-fast serve app lab ui rehearse bench lint format lock readme clean images passwords up down batch docker-test backup restore
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -80,6 +80,9 @@ down: ## stop the compose stack; its volumes stay
 
 batch: passwords image-pipeline ## the series in its container, into the stack's registry
 	@$(COMPOSE) run --rm pipeline mlops run $(ARGS)
+
+docker-test: .venv/dev ## build every image, run the stack, kill each part of it, put a backup back
+	@pytest -x -ra -o addopts= --strict-markers tests/docker
 
 backup: ## copy databases and artefacts of the stack into backups/; it stands still for some seconds
 	@deploy/compose/backup.sh

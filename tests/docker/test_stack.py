@@ -1,0 +1,197 @@
+"""The compose stack from nothing to a prediction, each part of it killed, and put back from a backup; in this order."""
+
+import json
+
+import pytest
+from stack import CHECKOUT, Stack, run, until
+
+SERVICES = ("db", "mlflow", "api", "app")
+BUDGET = ["tune.trials=2", "tune.seconds=120", "tune.rows=3000", "tune.families=[logistic]", "tune.workers=1", "train.bootstrap=20"]
+
+
+def damage(file: str) -> str:
+    """A copy of a backup with one byte too many."""
+    source, copy = CHECKOUT / file, CHECKOUT / f"{file}.damaged"
+    copy.write_bytes(source.read_bytes() + b"x")
+    digest = source.with_name(f"{source.name}.sha256").read_text().split()[0]
+    copy.with_name(f"{copy.name}.sha256").write_text(f"{digest}  {copy.name}\n")
+    return str(copy)
+
+
+def is_ready(stack: Stack) -> bool:
+    return stack.ask("/readyz")[0] == 200
+
+
+def test_it_comes_up_without_a_model_and_says_so(stack: Stack) -> None:
+    stack.compose("up", "-d")
+    until(lambda: stack.ask("/livez")[0] == 200)
+    assert stack.ask("/readyz")[0] == 503
+    assert stack.health("db") == stack.health("mlflow") == "healthy"
+    until(lambda: stack.health("app") == "healthy")
+
+
+def test_every_part_runs_hardened_and_only_the_api_and_the_page_are_published(stack: Stack) -> None:
+    published = set()
+    for service in SERVICES:
+        facts = stack.inspect(service)
+        host = facts["HostConfig"]
+        assert host["ReadonlyRootfs"], service
+        assert host["CapDrop"] == ["ALL"], service
+        assert host["SecurityOpt"] == ["no-new-privileges:true"], service
+        assert host["Memory"], service
+        assert host["PidsLimit"], service
+        bound = {place["HostIp"] for places in host["PortBindings"].values() for place in places}
+        assert bound <= {"127.0.0.1"}
+        published |= {service} if bound else set()
+    assert published == {"api", "app"}
+
+
+def test_the_page_reaches_neither_the_database_nor_the_registry(stack: Stack) -> None:
+    script = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
+    stack.compose("exec", "-T", "app", "python", "-c", script, "api", "8000")
+    for host, port in (("db", "5432"), ("mlflow", "5000")):
+        assert "error" in stack.compose("exec", "-T", "app", "sh", "-c", f"python -c '{script}' {host} {port} 2>&1 || echo error", check=False)
+
+
+def test_the_registry_answers_to_its_own_name_only(stack: Stack) -> None:
+    script = """
+import urllib.request, urllib.error
+for host in ("mlflow:5000", "10.evil.example", "mlflow"):
+    request = urllib.request.Request("http://mlflow:5000/api/2.0/mlflow/experiments/search?max_results=1", headers={"Host": host})
+    try:
+        print(urllib.request.urlopen(request, timeout=5).status)
+    except urllib.error.HTTPError as error:
+        print(error.code)
+"""
+    assert stack.compose("exec", "-T", "api", "python", "-c", script).split() == ["200", "403", "403"]
+
+
+def test_a_role_sees_its_own_databases_only(stack: Stack) -> None:
+    owners = stack.query("postgres", "SELECT datname, pg_get_userbyid(datdba) FROM pg_database WHERE datname !~ 'template|postgres' ORDER BY 1")
+    assert owners.split() == ["accounts|api", "mlflow|mlflow", "optuna|optuna", "predictions|api"]
+    allowed = "SELECT count(*) FROM pg_database d, pg_roles r WHERE r.rolname IN ('api','mlflow','optuna') AND has_database_privilege(r.oid, d.oid, 'CONNECT') AND datname IN ('accounts','mlflow','optuna','predictions')"
+    assert stack.query("postgres", allowed) == "4"
+
+
+def test_the_series_runs_in_its_container_into_the_stack(stack: Stack) -> None:
+    changes = [part for change in BUDGET for part in ("--set", change)]
+    said = stack.compose("run", "--rm", "-T", "pipeline", "mlops", "run", "--stage", "train", *changes, seconds=900)
+    print(said[-2000:])
+    assert int(stack.query("mlflow", "SELECT count(*) FROM model_versions WHERE name = 'flights'")) == 1
+    assert int(stack.query("optuna", "SELECT count(*) FROM trials WHERE state = 'COMPLETE'")) >= 2
+    commit = stack.query("mlflow", "SELECT DISTINCT value FROM tags WHERE key = 'git_commit'")
+    assert commit == run("git", "rev-parse", "HEAD").strip()
+
+
+def test_the_api_picks_the_champion_up_by_itself_and_answers(stack: Stack) -> None:
+    until(lambda: is_ready(stack))
+    until(lambda: stack.health("api") == "healthy")
+    stack.log_in()
+    status, answer = stack.predict()
+    assert status == 200
+    assert answer["model"] == {"name": "flights", "version": 1}
+    status, reasons = stack.ask("/v1/explain", {"instances": [{"carrier": "EV"}]})
+    assert status == 200 and reasons["predictions"][0]["contributions"]
+    stack.answered += 1
+
+
+def test_a_table_is_answered_by_the_slimmed_image(stack: Stack) -> None:
+    script = """
+import json, os, sys, urllib.request, pyarrow as pa, pyarrow.parquet as pq, io
+table = pa.table({"carrier": ["EV", "UA"], "origin": ["EWR", "JFK"], "distance": [719.0, 1400.0]})
+parquet = io.BytesIO(); pq.write_table(table, parquet)
+for kind, body in (("text/csv", b"carrier,origin,distance\\nEV,EWR,719\\nUA,JFK,1400\\n"), ("application/vnd.apache.parquet", parquet.getvalue())):
+    request = urllib.request.Request("http://localhost:8000/v1/predict/file", body, {"Content-Type": kind, "Authorization": "Bearer " + sys.argv[1]})
+    answer = urllib.request.urlopen(request, timeout=30)
+    print(answer.status, len(answer.read()) > 50)
+"""
+    assert stack.compose("exec", "-T", "api", "python", "-c", script, stack.token).split("\n")[:2] == ["200 True", "200 True"]
+    stack.answered += 4
+
+
+def test_a_person_signs_in_on_the_page_and_gets_an_answer(stack: Stack) -> None:
+    browser = pytest.importorskip("browser")
+    if not browser.CHROMIUM:
+        pytest.skip("no Chromium here")
+    before = stack.logged()
+    with browser.chromium() as chromium:
+        visit = browser.Visit(chromium, stack.app).open()
+        visit.sign_in("admin", stack.environment["MLOPS_ADMIN_PASSWORD"]).answered()
+        assert "%" in visit.page.locator(browser.HEAD).inner_text()
+        assert (visit.foreign, visit.complaints) == ([], [])
+    stack.answered += until(lambda: stack.logged() - before)
+
+
+def test_the_registry_is_killed_and_nobody_notices(stack: Stack) -> None:
+    stack.kill("mlflow")
+    assert [stack.predict()[0] for _ in range(20)] == [200] * 20
+    stack.start("mlflow")
+    until(lambda: stack.health("mlflow") == "healthy")
+    status, models = stack.ask("/v1/models")
+    assert status == 200 and "flights" in json.dumps(models)
+
+
+def test_the_database_is_killed_and_what_was_answered_is_kept(stack: Stack) -> None:
+    stack.kill("db")
+    answers = [stack.predict()[0] for _ in range(20)]
+    assert set(answers) <= {200, 503}, "a plain refusal, or an answer"
+    assert stack.ask("/livez")[0] == 200
+    stack.start("db")
+    until(lambda: stack.health("db") == "healthy")
+    until(lambda: stack.predict()[0] == 200)
+    print({status: answers.count(status) for status in set(answers)})
+
+
+def test_the_api_is_killed_and_comes_back_with_its_model_without_the_registry(stack: Stack) -> None:
+    stack.kill("mlflow")
+    stack.kill("api")
+    assert stack.predict()[0] == 0
+    stack.start("api")
+    until(lambda: is_ready(stack))
+    assert stack.predict()[0] == 200
+    stack.start("mlflow")
+    until(lambda: stack.health("mlflow") == "healthy")
+
+
+def test_the_page_is_killed_and_comes_back(stack: Stack) -> None:
+    stack.kill("app")
+    assert stack.predict()[0] == 200
+    stack.start("app")
+    until(lambda: stack.health("app") == "healthy")
+
+
+def test_every_answer_is_in_the_log_exactly_once(stack: Stack) -> None:
+    until(lambda: stack.logged() >= stack.answered, 60)
+    assert stack.logged() == stack.answered
+
+
+def test_it_stops_in_order_and_a_start_finds_everything(stack: Stack) -> None:
+    stack.compose("stop")
+    codes = {service: stack.inspect(service)["State"]["ExitCode"] for service in SERVICES}
+    assert codes["api"] == 0, codes
+    assert codes["db"] == 0, codes
+    stack.compose("up", "-d")
+    until(lambda: is_ready(stack))
+    stack.log_in()
+    assert stack.predict()[0] == 200
+
+
+def test_a_backup_brings_back_what_was_there_and_a_damaged_one_is_refused(stack: Stack) -> None:
+    said = stack.make("backup")
+    file = said.split(",")[0]
+    kept, users = stack.logged(), stack.query("accounts", "SELECT count(*) FROM mlops_users")
+    until(lambda: is_ready(stack))
+    stack.log_in()
+    assert stack.predict()[0] == 200
+    assert stack.ask("/admin/users", {"name": "late", "password": "nine geese over the town", "scopes": ["predict"]})[0] == 201
+    assert stack.logged() == kept + 1
+    with pytest.raises(AssertionError, match="nothing was changed"):
+        stack.make("restore", f"FROM={damage(file)}")
+    assert stack.logged() == kept + 1
+    stack.make("restore", f"FROM={file}")
+    until(lambda: is_ready(stack))
+    assert stack.logged() == kept
+    assert stack.query("accounts", "SELECT count(*) FROM mlops_users") == users
+    stack.log_in()
+    assert stack.predict()[0] == 200
+    assert stack.ask("/v1/models")[0] == 200
