@@ -70,6 +70,10 @@ class ServeParams(Section):
     requests: Annotated[int, Field(ge=10)]
 
 
+class PackageParams(Section):
+    build: bool
+
+
 class DeployParams(Section):
     rehearse: bool
     callers: Annotated[int, Field(ge=1, le=64)]
@@ -95,6 +99,7 @@ class Params(Section):
     tune: TuneParams
     train: TrainParams
     serve: ServeParams
+    package: PackageParams
     deploy: DeployParams
     frontend: FrontendParams
 

@@ -116,6 +116,7 @@ def make_params(**changes: Any) -> Params:
             "background_rows": 20,
         },
         "serve": {"rows": 20, "swaps": 1, "requests": 10},
+        "package": {"build": False},
         "deploy": {"rehearse": True, "callers": 2, "answers": 10, "errors": 0.0, "ms": 500.0},
         "frontend": {"changes": 10, "pictures": False},
     }

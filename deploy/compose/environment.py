@@ -1,4 +1,4 @@
-"""Keeps the passwords of the compose stack in .env: makes the missing ones, refuses the weak ones. Standard library only."""
+"""Keeps the passwords of the compose stack in .env: makes the missing ones, refuses the weak ones."""
 
 import re
 import secrets
@@ -43,7 +43,11 @@ def complete(path: Path) -> list[str]:
             file.writelines(f"{name}={secrets.token_urlsafe(MADE_BYTES)}\n" for name in missing)
     path.chmod(0o600)
     weak = {name: find_weakness(known[name]) for name in NAMES if name in known}
-    return [f"{path.name}: {name} {problem}; delete its line and run this again" for name, problem in weak.items() if problem]
+    return [
+        f"{path.name}: {name} {problem}; delete its line and run this again"
+        for name, problem in weak.items()
+        if problem
+    ]
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
 import importlib
 
 WANTED = (
-    "alembic.command", "argon2", "fastapi.routing", "fastapi_offline", "filelock", "h11", "jose.jwt", "mlflow.artifacts",
-    "mlflow.store.artifact.mlflow_artifacts_repo", "mlflow.store.model_registry.rest_store",
+    "alembic.command", "argon2", "fastapi.routing", "fastapi_offline", "filelock", "h11", "jose.jwt",
+    "mlflow.artifacts", "mlflow.store.artifact.mlflow_artifacts_repo", "mlflow.store.model_registry.rest_store",
     "mlflow.store.tracking.rest_store", "mlflow.tracking", "multipart", "onnxruntime", "orjson", "prometheus_client",
     "psycopg", "pwdlib.hashers.argon2", "pyarrow.compute", "pyarrow.csv", "pyarrow.parquet", "pydantic_settings",
     "sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite", "sqlalchemy.orm", "structlog", "typer",

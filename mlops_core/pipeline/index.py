@@ -24,6 +24,7 @@ PICTURES = (
     "reasons",
     "swap",
     "latency",
+    "images",
     "release",
 )
 

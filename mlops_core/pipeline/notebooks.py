@@ -33,6 +33,7 @@ NOTEBOOKS = {
     "tune": "06_tune",
     "train": "05_train",
     "serve": "07_serve",
+    "package": "08_package",
     "deploy": "09_deploy",
     "frontend": "10_frontend",
 }

@@ -24,6 +24,7 @@ def pipeline_run_id(params: Params, digests: Sequence[str], best: Mapping[str, A
             "version": True,
             "track": True,
             "serve": True,
+            "package": True,
             "deploy": True,
             "frontend": True,
         }

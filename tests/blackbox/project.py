@@ -26,6 +26,7 @@ SMALL = {
     "tune.rows": 2000,
     "train.bootstrap": 20,
     "serve.requests": 20,
+    "package.build": False,
     "deploy.rehearse": False,  # it has a test of its own
     "frontend.changes": 10,
     "frontend.pictures": False,
@@ -40,6 +41,7 @@ STAGES = {
     "tune": "06_tune",
     "train": "05_train",
     "serve": "07_serve",
+    "package": "08_package",
     "deploy": "09_deploy",
     "frontend": "10_frontend",
 }
@@ -205,7 +207,7 @@ def stages_run(done: Done) -> list[str]:
 
 def before_serving(done: Done) -> list[str]:
     """The same without the last ones, which run only if training gave another bundle."""
-    return [stage for stage in stages_run(done) if stage not in ("serve", "deploy", "frontend")]
+    return [stage for stage in stages_run(done) if stage not in ("serve", "package", "deploy", "frontend")]
 
 
 def draw_flights(source: Path, target: Path) -> None:

@@ -1,7 +1,6 @@
 """An engine, the images and one stack for the whole session."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from stack import TAG, Stack, engine, run

@@ -26,7 +26,9 @@ def run(*command: str, seconds: float = 600, check: bool = True, **more: Any) ->
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=seconds, check=False, cwd=CHECKOUT, errors="replace", **more
     )
-    assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    assert not check or done.returncode == 0, (
+        f"{command}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    )
     return done.stdout
 
 
@@ -87,7 +89,10 @@ class Stack:
         """Status and answer; 0 where nobody answers."""
         data = urlencode(form).encode() if form else json.dumps(body).encode() if body is not None else None
         kind = "application/x-www-form-urlencoded" if form else "application/json"
-        headers = {"Content-Type": kind, **({"Authorization": f"Bearer {self.token}"} if self.token and not form else {})}
+        headers = {
+            "Content-Type": kind,
+            **({"Authorization": f"Bearer {self.token}"} if self.token and not form else {}),
+        }
         try:
             with urllib.request.urlopen(urllib.request.Request(self.api + path, data, headers), timeout=20) as answer:
                 return answer.status, json.loads(answer.read())
@@ -98,7 +103,9 @@ class Stack:
 
     def log_in(self) -> None:
         password = self.environment["MLOPS_ADMIN_PASSWORD"]
-        status, answer = self.ask("/auth/token", form={"grant_type": "password", "username": "admin", "password": password})
+        status, answer = self.ask(
+            "/auth/token", form={"grant_type": "password", "username": "admin", "password": password}
+        )
         assert status == 200, answer
         self.token = answer["access_token"]
 
@@ -122,7 +129,14 @@ def stack(folder: Path) -> Iterator[Stack]:
     run("python3", "deploy/compose/environment.py", str(file))
     made = dict(line.split("=", 1) for line in file.read_text(encoding="utf-8").splitlines())
     ports = {"API_PORT": str(free_port()), "APP_PORT": str(free_port())}
-    environment = {**os.environ, **made, **ports, "COMPOSE_PROJECT_NAME": PROJECT, "TAG": TAG, "BACKUPS": str(folder / "backups")}
+    environment = {
+        **os.environ,
+        **made,
+        **ports,
+        "COMPOSE_PROJECT_NAME": PROJECT,
+        "TAG": TAG,
+        "BACKUPS": str(folder / "backups"),
+    }
     one = Stack(environment)
     try:
         yield one
