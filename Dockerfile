@@ -8,7 +8,8 @@ FROM python:${PYTHON}-slim-${DEBIAN} AS build
 ENV UV_LINK_MODE=copy UV_NATIVE_TLS=true UV_NO_PROGRESS=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 ENV PATH=/opt/tools/bin:$PATH
 WORKDIR /build
-# hadolint ignore=DL3008  in no image, and Debian's mirrors keep one version
+# binutils gets into no image, and Debian's mirrors keep one version of it only.
+# hadolint ignore=DL3008
 RUN --mount=type=bind,source=requirements/bootstrap.txt,target=bootstrap.txt --mount=type=cache,target=/root/.cache/pip \
     --mount=type=cache,target=/var/cache/apt,sharing=locked --mount=type=cache,target=/var/lib/apt,sharing=locked \
     apt-get update -qq && apt-get install -y -qq --no-install-recommends binutils >/dev/null \

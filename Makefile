@@ -10,7 +10,7 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help setup run test test-fast serve app lab ui rehearse bench lint format lock readme clean images passwords up down batch docker-test backup restore
+.PHONY: help setup run test test-fast serve app lab ui rehearse bench lint format lock readme clean images passwords up down batch docker-test certificate backup restore
 .DEFAULT_GOAL := help
 
 help: ## list the commands
@@ -83,6 +83,13 @@ batch: passwords image-pipeline ## the series in its container, into the stack's
 
 docker-test: .venv/dev ## build every image, run the stack, kill each part of it, put a backup back
 	@pytest -x -ra -o addopts= --strict-markers tests/docker
+
+certificate: ## a self-signed certificate for the front door (COMPOSE_PROFILES=tls make up)
+	@mkdir -p -m 700 deploy/compose/tls
+	@openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 90 -subj "/CN=$${DOOR_NAME:-localhost}" \
+	  -addext "subjectAltName=DNS:$${DOOR_NAME:-localhost},IP:127.0.0.1" -keyout deploy/compose/tls/key.pem -out deploy/compose/tls/cert.pem 2>/dev/null
+	@cat deploy/compose/tls/cert.pem deploy/compose/tls/key.pem > deploy/compose/tls/door.pem
+	@echo "deploy/compose/tls/door.pem, for 90 days; callers must be told to trust it"
 
 backup: ## copy databases and artefacts of the stack into backups/; it stands still for some seconds
 	@deploy/compose/backup.sh

@@ -40,7 +40,10 @@ def test_a_service_has_limits_and_gains_no_privileges(name: str) -> None:
 def test_only_the_front_doors_are_published_and_only_on_loopback_by_default() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if service.get("ports")}
     assert not {"db", "mlflow", "s3"} & set(published)
-    assert all(port.startswith("${BIND:-127.0.0.1}:") for ports in published.values() for port in ports)
+    assert set(published) == {"api", "app", "proxy"}
+    inner = published["api"] + published["app"]
+    assert all(port.startswith("${BIND:-127.0.0.1}:") for port in inner)
+    assert SERVICES["proxy"]["profiles"] == ["tls"]
 
 
 def test_databases_and_registry_have_no_way_out_and_the_page_no_way_in() -> None:
