@@ -18,7 +18,7 @@ from mlops_core.processes import free_port
 CHECKOUT = Path(__file__).parents[2]
 PROJECT, TAG = "mlops-test", "test"
 SECONDS = 240.0
-FLIGHT = {"sched_dep": "2013-11-27T17:30", "carrier": "EV", "origin": "EWR", "dest": "ORD", "distance": 719}
+PENGUIN = {"island": "Biscoe", "bill_length_mm": 46.1, "flipper_length_mm": 211, "body_mass_g": 4500}
 
 
 def run(*command: str, seconds: float = 600, check: bool = True, **more: Any) -> str:
@@ -110,7 +110,7 @@ class Stack:
         self.token = answer["access_token"]
 
     def predict(self) -> tuple[int, Any]:
-        status, answer = self.ask("/v1/predict", {"instances": [FLIGHT]})
+        status, answer = self.ask("/v1/predict", {"instances": [PENGUIN]})
         self.answered += status == 200
         return status, answer
 
@@ -136,6 +136,8 @@ def stack(folder: Path) -> Iterator[Stack]:
         "COMPOSE_PROJECT_NAME": PROJECT,
         "TAG": TAG,
         "BACKUPS": str(folder / "backups"),
+        "EDGE": "172.30.77",
+        "MLOPS_MODEL": "penguins@champion",
     }
     one = Stack(environment)
     try:

@@ -1,19 +1,18 @@
 """The compose stack from nothing to a prediction, each part of it killed, and put back from a backup; in this order."""
 
 import json
+import urllib.error
+import urllib.request
+from pathlib import Path
 
 import pytest
-from stack import CHECKOUT, Stack, run, until
+from door import write_certificate
+from stack import CHECKOUT, PENGUIN, Stack, run, until
+
+from mlops_core.processes import free_port
 
 SERVICES = ("db", "mlflow", "api", "app")
-BUDGET = [
-    "tune.trials=2",
-    "tune.seconds=120",
-    "tune.rows=3000",
-    "tune.families=[logistic]",
-    "tune.workers=1",
-    "train.bootstrap=20",
-]
+BUDGET = ("tune.trials=6", "tune.seconds=120", "train.bootstrap=50")
 
 
 def damage(file: str) -> str:
@@ -87,9 +86,22 @@ def test_a_role_sees_its_own_databases_only(stack: Stack) -> None:
 
 def test_the_series_runs_in_its_container_into_the_stack(stack: Stack) -> None:
     changes = [part for change in BUDGET for part in ("--set", change)]
-    said = stack.compose("run", "--rm", "-T", "pipeline", "mlops", "run", "--stage", "train", *changes, seconds=900)
+    said = stack.compose(
+        "run",
+        "--rm",
+        "-T",
+        "pipeline",
+        "mlops",
+        "run",
+        "--dataset",
+        "penguins",
+        "--stage",
+        "train",
+        *changes,
+        seconds=900,
+    )
     print(said[-2000:])
-    assert int(stack.query("mlflow", "SELECT count(*) FROM model_versions WHERE name = 'flights'")) == 1
+    assert int(stack.query("mlflow", "SELECT count(*) FROM model_versions WHERE name = 'penguins'")) == 1
     assert int(stack.query("optuna", "SELECT count(*) FROM trials WHERE state = 'COMPLETE'")) >= 2
     commit = stack.query("mlflow", "SELECT DISTINCT value FROM tags WHERE key = 'git_commit'")
     assert commit == run("git", "rev-parse", "HEAD").strip()
@@ -101,8 +113,8 @@ def test_the_api_picks_the_champion_up_by_itself_and_answers(stack: Stack) -> No
     stack.log_in()
     status, answer = stack.predict()
     assert status == 200
-    assert answer["model"] == {"name": "flights", "version": 1}
-    status, reasons = stack.ask("/v1/explain", {"instances": [{"carrier": "EV"}]})
+    assert answer["model"] == {"name": "penguins", "version": 1}
+    status, reasons = stack.ask("/v1/explain", {"instances": [PENGUIN]})
     assert status == 200
     assert reasons["predictions"][0]["contributions"]
     stack.answered += 1
@@ -112,10 +124,10 @@ def test_a_table_is_answered_by_the_slimmed_image(stack: Stack) -> None:
     script = """
 import io, sys, urllib.request
 import pyarrow as pa, pyarrow.parquet as pq
-table = pa.table({"carrier": ["EV", "UA"], "origin": ["EWR", "JFK"], "distance": [719.0, 1400.0]})
+table = pa.table({"island": ["Biscoe", "Dream"], "body_mass_g": [4500.0, 3700.0]})
 parquet = io.BytesIO()
 pq.write_table(table, parquet)
-csv = b"carrier,origin,distance\\nEV,EWR,719\\nUA,JFK,1400\\n"
+csv = b"island,body_mass_g\\nBiscoe,4500\\nDream,3700\\n"
 for kind, body in (("text/csv", csv), ("application/vnd.apache.parquet", parquet.getvalue())):
     headers = {"Content-Type": kind, "Authorization": "Bearer " + sys.argv[1]}
     answer = urllib.request.urlopen(urllib.request.Request("http://localhost:8000/v1/predict/file", body, headers))
@@ -148,7 +160,7 @@ def test_the_registry_is_killed_and_nobody_notices(stack: Stack) -> None:
     until(lambda: stack.health("mlflow") == "healthy")
     status, models = stack.ask("/v1/models")
     assert status == 200
-    assert "flights" in json.dumps(models)
+    assert "penguins" in json.dumps(models)
 
 
 def test_the_database_is_killed_and_what_was_answered_is_kept(stack: Stack) -> None:
@@ -183,6 +195,32 @@ def test_the_page_is_killed_and_comes_back(stack: Stack) -> None:
 def test_every_answer_is_in_the_log_exactly_once(stack: Stack) -> None:
     until(lambda: stack.logged() >= stack.answered, 60)
     assert stack.logged() == stack.answered
+
+
+def test_the_front_door_speaks_tls_and_shows_the_page_and_the_api(stack: Stack, tmp_path: Path) -> None:
+    run("docker", "build", "-q", "-t", "mlops-standin-haproxy", "-f", "tests/docker/haproxy.dockerfile", "tests/docker")
+    file, plain, secure = tmp_path / "door.pem", str(free_port()), str(free_port())
+    trust = write_certificate(file)
+    file.chmod(0o644)
+    stack.environment |= {"HAPROXY_IMAGE": "mlops-standin-haproxy", "DOOR_CERTIFICATE": str(file)}
+    stack.environment |= {"DOOR_BIND": "127.0.0.1", "DOOR_HTTP": plain, "DOOR_HTTPS": secure}
+    stack.compose("--profile", "tls", "up", "-d", "--no-deps", "proxy")
+    body = json.dumps({"instances": [PENGUIN]}).encode()
+    headers = {"Authorization": f"Bearer {stack.token}", "Content-Type": "application/json"}
+
+    def ask(path: str, data: bytes | None = None) -> int:
+        request = urllib.request.Request(f"https://127.0.0.1:{secure}{path}", data, headers)
+        try:
+            return urllib.request.urlopen(request, timeout=10, context=trust).status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    until(lambda: ask("/v1/predict", body) == 200)
+    stack.answered += 1
+    assert ask("/metrics") == 404
+    assert ask("/voila/templates/mlops/static/app.css") == 200
 
 
 def test_it_stops_in_order_and_a_start_finds_everything(stack: Stack) -> None:
