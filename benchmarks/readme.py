@@ -9,7 +9,9 @@ from contextlib import closing
 from pathlib import Path
 
 from benchmarks.__main__ import RESULTS
+from benchmarks.images import RESULTS as IMAGES
 from benchmarks.measure import ROOT
+from mlops_core.package import LOCKS
 from mlops_core.params import load_params
 from mlops_core.paths import Paths
 from mlops_core.pipeline.throwaway import open_registry, register_copy
@@ -20,6 +22,7 @@ from mlops_core.serve.rehearsal import start_service
 EXAMPLE = re.compile(r"```bash\n(.*?)```", re.DOTALL)
 ANSWER = re.compile(r"(<!-- answer: begin[^\n]*-->\n).*?(<!-- answer: end -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- numbers: begin[^\n]*-->\n).*?(<!-- numbers: end -->)", re.DOTALL)
+TABLE = re.compile(r"(<!-- images: begin[^\n]*-->\n).*?(<!-- images: end -->)", re.DOTALL)
 NAMES = {"log_loss": "log-loss", "roc_auc": "ROC-AUC", "brier": "Brier", "ece": "calibration error"}
 
 
@@ -43,6 +46,22 @@ def render_numbers(root: Path) -> str:
     ]
     if RESULTS.is_file():
         lines += ["", *_speed(json.loads(RESULTS.read_text(encoding="utf-8")))]
+    return "\n".join(lines) + "\n"
+
+
+def render_images(results: dict[str, dict[str, float]]) -> str:
+    """The README's table of images."""
+    base = results["base"]
+    what = "a local stand-in for its base image" if base["local stand-in"] else "its base image"
+    lines = ["| image | MB above its base | built from nothing | after an edit |", "|---|---|---|---|"]
+    for target in LOCKS:
+        part = results[target]
+        times = f"{part['build from nothing, s']:.0f} s | {part['after an edit, s']:.1f} s"
+        lines.append(f"| `mlops-{target}` | {part['MB above base']:,.0f} | {times} |")
+    lines += [
+        "",
+        f"Measured on {what} ({base['MB']:,.0f} MB); an unchanged checkout takes {results['api']['unchanged (floor), s']:.1f} s.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -105,6 +124,9 @@ def main() -> None:
     text = path.read_text(encoding="utf-8")
     answer = render_answer(text)
     text = ANSWER.sub(lambda match: match[1] + answer + match[2], text)
+    if IMAGES.is_file():
+        table = render_images(json.loads(IMAGES.read_text(encoding="utf-8")))
+        text = TABLE.sub(lambda match: match[1] + table + match[2], text)
     picture = ROOT / "reports" / "page" / "ask.png"
     if picture.is_file():
         shutil.copyfile(picture, ROOT / "docs" / "images" / "page.png")
