@@ -54,7 +54,7 @@ readme: .venv/dev ## write the numbers in README.md from the last run
 
 lock: .venv/uv ## resolve the dependencies again
 	@printf 'uv\nhatchling\neditables\n' | $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements/bootstrap.txt
-	@for set in all:--extra=pipeline dev:--extra=pipeline\ --extra=dev app:--extra=app\ --constraint=requirements/all.txt serve:--constraint=requirements/all.txt; do \
+	@for set in all:--extra=pipeline dev:--extra=pipeline\ --extra=dev pipeline:--extra=pipeline\ --extra=aws\ --constraint=requirements/dev.txt app:--extra=app\ --constraint=requirements/all.txt serve:--constraint=requirements/all.txt; do \
 	  $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	    pyproject.toml $${set#*:} -o requirements/$${set%%:*}.txt; done
 
