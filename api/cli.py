@@ -43,6 +43,21 @@ def serve(
     start(find_root(), host, port)
 
 
+@app.command("migrate")
+def migrate_databases() -> None:
+    """Bring the API's databases up to date before it starts; make the first admin if MLOPS_ADMIN_PASSWORD is set."""
+    from api.accounts import ADMIN
+    from api.settings import load_api_settings
+    from api.setup import prepare
+    from mlops_core.paths import find_root
+
+    made = prepare(load_api_settings(), find_root())
+    print(
+        "The databases are up to date."
+        + (f" Added {ADMIN}, with the password of MLOPS_ADMIN_PASSWORD." if made else "")
+    )
+
+
 @app.command("app")
 def serve_app(
     host: Annotated[str, typer.Option(help="The address to listen on.", metavar="H")] = "127.0.0.1",

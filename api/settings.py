@@ -34,6 +34,7 @@ class ApiSettings(BaseSettings):
     jwt_secret: SecretStr = SecretStr("")
     jwt_previous_secret: SecretStr = SecretStr("")
     database_url: SecretStr = SecretStr("")
+    admin_password: SecretStr = SecretStr("")
     model: str = ""
     allowed_hosts: list[str] = ["localhost", "127.0.0.1", "[::1]"]
     trusted_proxies: list[str] = []

@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     tracking_uri: str = ""
     study_url: str = ""
     api_url: str = ""
+    commit: str = ""
 
     def tracking(self, root: Path) -> str:
         """The MLflow store: `MLOPS_TRACKING_URI`, or the SQLite file that plain `mlflow ui` opens too."""

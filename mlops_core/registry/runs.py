@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import pandas as pd
 
 from mlops_core.errors import MLOpsError
 from mlops_core.registry.store import Store, open_experiment, translated
+from mlops_core.settings import load_settings
 
 if TYPE_CHECKING:  # both take a second to import, and most callers log neither a figure nor a pipeline
     from matplotlib.figure import Figure
@@ -77,7 +79,10 @@ class DataRecord:
 
 
 def git_commit(root: Path) -> str:
-    """The commit that is checked out, or 'none' outside a repository."""
+    """The commit that is checked out, or that an image was built from; 'none' where nobody knows."""
+    stated = load_settings().commit  # an image holds no repository
+    if stated or not shutil.which("git"):
+        return stated or "none"
     result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=False)
     return result.stdout.strip() or "none"
 

@@ -297,9 +297,14 @@ def test_a_body_that_is_too_large_is_refused_with_and_without_a_length(service: 
 
 
 def test_a_foreign_host_is_refused_and_not_reflected(service: Service) -> None:
-    response = service.client.get("/livez", headers={"host": "evil.example"})
+    response = service.client.get("/v1/model", headers={"host": "evil.example"})
     problem(response, 400)
     assert "location" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz"])
+def test_a_balancer_asks_for_health_by_an_address_that_nobody_listed(service: Service, path: str) -> None:
+    assert service.client.get(path, headers={"host": "10.2.3.4:8000"}).status_code == 200
 
 
 @pytest.mark.parametrize(

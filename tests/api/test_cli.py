@@ -48,6 +48,22 @@ def test_every_command_explains_itself(root: Path, command: list[str], named: li
     assert all(word in done.out for word in named)
 
 
+def migrated(root: Path, **variables: str) -> tuple[int, str, str]:
+    done = mlops(root, "migrate", **variables)
+    return done.code, done.out, done.err
+
+
+def test_databases_are_made_before_the_service_starts_and_the_first_admin_with_them(tmp_path: Path) -> None:
+    fresh = make_root(tmp_path / "project")
+    assert migrated(fresh) == (0, "The databases are up to date.\n", "")
+    assert mlops(fresh, "users", "list").out == ""
+    assert migrated(fresh, MLOPS_ADMIN_PASSWORD="short")[0] == 1
+    code, out, _ = migrated(fresh, MLOPS_ADMIN_PASSWORD=LONG)
+    assert (code, "Added admin" in out, LONG in out) == (0, True, False)
+    assert migrated(fresh, MLOPS_ADMIN_PASSWORD=LONG + " again") == (0, "The databases are up to date.\n", "")
+    assert re.match(r"admin +admin monitor predict", mlops(fresh, "users", "list").out)
+
+
 def test_a_password_is_made_and_printed_once_where_nobody_types(root: Path, served: Running) -> None:
     done = mlops(served.root, "users", "add", "bo", "--scopes", "predict, monitor")
     assert done.code == 0, done
