@@ -40,11 +40,11 @@ ui: .venv/all ## MLflow's pages on http://127.0.0.1:5000
 bench: .venv/dev ## the benchmarks, each beside its floor
 	@python -m benchmarks
 
-lint: .venv/dev ## ruff, mypy, import layers, notebook rules
+lint: .venv/dev ## ruff, mypy, import layers, notebook rules, what deploy/ holds
 	@ruff format --check . && ruff check .
 	@mypy
 	@lint-imports --no-logo
-	@pytest -q tests/test_notebooks.py
+	@pytest -q -m "not slow" tests/test_notebooks.py tests/cloud
 
 format: .venv/dev ## put the code into the one style
 	@ruff format . && ruff check --fix .

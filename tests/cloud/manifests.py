@@ -65,14 +65,17 @@ class Container:
 # ---- Kubernetes
 
 
-@functools.cache
-def render(overlay: str) -> tuple[Document, ...]:
+def render_folder(folder: Path) -> tuple[Document, ...]:
     """What `kubectl apply -k` would send. `kubectl` is the real one, of the development environment."""
     kubectl = Path(sys.executable).with_name("kubectl")
-    folder = DEPLOY / "kubernetes" / "overlays" / overlay
     done = subprocess.run([kubectl, "kustomize", folder], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     return tuple(yaml.safe_load_all(done.stdout))
+
+
+@functools.cache
+def render(overlay: str) -> tuple[Document, ...]:
+    return render_folder(DEPLOY / "kubernetes" / "overlays" / overlay)
 
 
 def of_kind(documents: tuple[Document, ...], kind: str) -> dict[str, Document]:
@@ -143,7 +146,7 @@ _Template.add_multi_constructor("!", _short_form)
 
 @functools.cache
 def aws_template() -> Document:
-    return yaml.load((DEPLOY / "aws" / "template.yaml").read_text(encoding="utf-8"), _Template)  # noqa: S506  a SafeLoader
+    return yaml.load((DEPLOY / "aws" / "template.yaml").read_text(encoding="utf-8"), _Template)
 
 
 def aws_resources(kind: str) -> dict[str, Document]:
