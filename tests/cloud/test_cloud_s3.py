@@ -1,4 +1,4 @@
-"""What lies in S3 is really put there and fetched: MLflow as the AWS overlay starts it, and DVC. S3 is moto's, on loopback."""
+"""What belongs into S3 goes there and comes back: MLflow as the AWS overlay starts it, and DVC; S3 is moto's."""
 
 import contextlib
 import json
@@ -38,7 +38,8 @@ from mlops_core.settings import Settings
 root, bundle, uri = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 store = open_store(root, Settings(tracking_uri=uri))
 data = DataRecord("small", "data/small.parquet", "0" * 32, pd.DataFrame({"a": [1.0], "b": [2.0]}), "b")
-version = register(store, "small", Registration("small", bundle, "run-1", {}), RunRecord("small", {}, {"loss": 0.5}), data)
+item, record = Registration("small", bundle, "run-1", {}), RunRecord("small", {}, {"loss": 0.5})
+version = register(store, "small", item, record, data)
 promote(store, "small", version, "the first")
 """
 FETCH = """
