@@ -38,7 +38,7 @@ RUN --mount=type=bind,source=requirements/mlflow.txt,target=lock.txt --mount=typ
     uv venv -q /opt/venv && uv pip install -q --python /opt/venv/bin/python --compile-bytecode --require-hashes -r lock.txt
 
 FROM build AS pipeline-packages
-RUN --mount=type=bind,source=requirements/all.txt,target=lock.txt --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=bind,source=requirements/pipeline.txt,target=lock.txt --mount=type=cache,target=/root/.cache/uv \
     uv venv -q /opt/venv && uv pip install -q --python /opt/venv/bin/python --compile-bytecode --require-hashes -r lock.txt
 
 # ---- what all images share: an account without rights, and a place to be

@@ -43,11 +43,11 @@ rehearse: .venv/all ## releases of the API acted out behind a proxy, good and ba
 bench: .venv/dev ## the benchmarks, each beside its floor
 	@python -m benchmarks
 
-lint: .venv/dev ## ruff, mypy, import layers, notebook rules
+lint: .venv/dev ## ruff, mypy, import layers, notebook rules, what deploy/ holds
 	@ruff format --check . && ruff check .
 	@mypy
 	@lint-imports --no-logo
-	@pytest -q tests/test_notebooks.py
+	@pytest -q -m "not slow" tests/test_notebooks.py tests/cloud
 
 format: .venv/dev ## put the code into the one style
 	@ruff format . && ruff check --fix .
@@ -57,7 +57,7 @@ IMAGES := api app mlflow pipeline
 LOCK_api := serve
 LOCK_app := app
 LOCK_mlflow := mlflow
-LOCK_pipeline := all
+LOCK_pipeline := pipeline
 COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 TAG ?= local
 COMPOSE := COMMIT=$(COMMIT) TAG=$(TAG) docker compose
@@ -102,7 +102,8 @@ readme: .venv/dev ## write the numbers in README.md from the last run
 
 lock: .venv/uv ## resolve the dependencies again
 	@printf 'uv\nhatchling\neditables\n' | $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header - -o requirements/bootstrap.txt
-	@for set in all:--extra=pipeline dev:--extra=pipeline\ --extra=dev app:--extra=app\ --constraint=requirements/all.txt serve:--extra=serve\ --constraint=requirements/all.txt mlflow:--extra=mlflow\ --constraint=requirements/all.txt; do \
+	@for set in all:--extra=pipeline dev:--extra=pipeline\ --extra=dev pipeline:--extra=pipeline\ --extra=aws\ --constraint=requirements/dev.txt \
+	  app:--extra=app\ --constraint=requirements/all.txt serve:--extra=serve\ --constraint=requirements/all.txt mlflow:--extra=mlflow\ --constraint=requirements/dev.txt; do \
 	  $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 	    pyproject.toml $${set#*:} -o requirements/$${set%%:*}.txt; done
 

@@ -17,7 +17,7 @@ import yaml
 
 from mlops_core.errors import MLOpsError
 
-LOCKS = {"api": "serve", "app": "app", "mlflow": "mlflow", "pipeline": "all"}
+LOCKS = {"api": "serve", "app": "app", "mlflow": "mlflow", "pipeline": "pipeline"}
 MEGABYTE = 1_000_000
 LOOK_SECONDS, BUILD_SECONDS = 30, 1500
 PACKAGE = re.compile(r"^([a-z0-9][a-z0-9._-]*)==", re.MULTILINE)

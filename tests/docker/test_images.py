@@ -7,7 +7,7 @@ import pytest
 from stack import CHECKOUT, run
 
 TARGETS = ("api", "app", "mlflow", "pipeline")
-LOCKS = {"api": "serve", "app": "app", "mlflow": "mlflow", "pipeline": "all"}
+LOCKS = {"api": "serve", "app": "app", "mlflow": "mlflow", "pipeline": "pipeline"}
 TOOLS = "gcc cc ld strip make uv hatchling git curl"
 MEGABYTE = 1_000_000
 
