@@ -50,10 +50,12 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/
 WORKDIR /srv/mlops
 
 # ---- api
+# (What is declared as a volume belongs to our account also where a cloud mounts it.)
 FROM base AS api
 COPY --from=api-packages /opt/venv /opt/venv
 COPY dvc.yaml params.yaml ./
 COPY --from=code /code /opt/venv
+VOLUME ["/srv/mlops/.mlops", "/tmp"]
 USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
@@ -70,6 +72,7 @@ COPY --from=app-packages /opt/venv /opt/venv
 COPY dvc.yaml params.yaml ./
 COPY notebooks/10_frontend.ipynb notebooks/
 COPY --from=code /code /opt/venv
+VOLUME ["/tmp"]
 USER 10001:10001
 EXPOSE 8866
 STOPSIGNAL SIGTERM
@@ -87,6 +90,7 @@ RUN install -d -o mlops -g mlops /srv/mlops/artifacts
 COPY --from=mlflow-packages /opt/venv /opt/venv
 ENV MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_ARTIFACTS_DESTINATION=/srv/mlops/artifacts \
     MLFLOW_CREATE_MODEL_VERSION_SOURCE_VALIDATION_REGEX="^(mlflow-artifacts:|models:/).*"
+VOLUME ["/tmp"]
 USER 10001:10001
 EXPOSE 5000
 STOPSIGNAL SIGTERM
@@ -107,6 +111,7 @@ COPY --chmod=755 deploy/compose/pipeline.sh /usr/local/bin/pipeline
 # A run writes into its project; the volume that holds it gets this version's sources at each start.
 RUN install -d -o mlops -g mlops /srv/project
 WORKDIR /srv/project
+VOLUME ["/srv/project", "/tmp"]
 USER 10001:10001
 STOPSIGNAL SIGTERM
 HEALTHCHECK NONE
