@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from door import write_certificate
-from stack import CHECKOUT, PENGUIN, Stack, run, until
+from stack import CHECKOUT, PENGUIN, TAG, Stack, run, until
 
 from mlops_core.processes import free_port
 
@@ -103,8 +103,9 @@ def test_the_series_runs_in_its_container_into_the_stack(stack: Stack) -> None:
     print(said[-2000:])
     assert int(stack.query("mlflow", "SELECT count(*) FROM model_versions WHERE name = 'penguins'")) == 1
     assert int(stack.query("optuna", "SELECT count(*) FROM trials WHERE state = 'COMPLETE'")) >= 2
-    commit = stack.query("mlflow", "SELECT DISTINCT value FROM tags WHERE key = 'git_commit'")
-    assert commit == run("git", "rev-parse", "HEAD").strip()
+    label = '{{index .Config.Labels "org.opencontainers.image.revision"}}'
+    commit = run("docker", "image", "inspect", "-f", label, f"mlops-pipeline:{TAG}").strip()
+    assert stack.query("mlflow", "SELECT DISTINCT value FROM tags WHERE key = 'git_commit'") == commit
 
 
 def test_the_api_picks_the_champion_up_by_itself_and_answers(stack: Stack) -> None:
