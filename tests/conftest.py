@@ -1,9 +1,14 @@
-"""What every test here may use: fixed hypothesis examples, and one small trained bundle per task."""
+"""What every test here may use: fixed hypothesis examples, a small bundle per task, one finished run of the series."""
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
+from project import Done, Project, copy_project, make_project
 from tables import TASKS, make_bundle
 
 # The same examples on every machine, and no limits of time: a busy one is not a wrong one.
@@ -12,9 +17,68 @@ settings.register_profile(
 )
 settings.load_profile("tests")
 
+# One thread per process: two OpenMP teams on two cores wait for each other ten times as long as they work.
+MACHINE = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as slow what needs a finished run."""
+    for item in items:
+        if "finished" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A bundle per task; read only, copy it to change it."""
     folder = tmp_path_factory.mktemp("bundles")
     return {task: make_bundle(task, folder / task) for task in TASKS}
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """One folder for all processes of a parallel test run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "blackbox"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def worker_id(request: pytest.FixtureRequest) -> str:
+    """What pytest-xdist calls this process; `master` without it."""
+    return str(getattr(request.config, "workerinput", {}).get("workerid", "master"))
+
+
+@pytest.fixture(scope="session")
+def sources(shared: Path) -> Project:
+    """A small project that nothing has run in yet. Not to be changed: copy it."""
+    with FileLock(shared / "sources.lock"):
+        if not (shared / "sources").exists():
+            shutil.rmtree(shared / "sources.draft", ignore_errors=True)
+            make_project(shared / "sources.draft")
+            (shared / "sources.draft").rename(shared / "sources")
+    return Project(shared / "sources", MACHINE)
+
+
+@pytest.fixture(scope="session")
+def finished(shared: Path, sources: Project) -> tuple[Project, Done]:
+    """The same after one `mlops run`, and what that said. Not to be changed: copy it."""
+    project, told = Project(shared / "finished", MACHINE), shared / "finished.json"
+    with FileLock(shared / "finished.lock"):
+        if not told.exists():
+            shutil.rmtree(project.root, ignore_errors=True)
+            copy_project(sources, project.root)
+            done = project.mlops("run", timeout=400)
+            told.write_text(json.dumps(vars(done)))
+    done = Done(**json.loads(told.read_text()))
+    assert done.code == 0, done
+    return project, done
+
+
+@pytest.fixture(scope="session")
+def copier(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Project], Project]:
+    def copy(source: Project) -> Project:
+        return copy_project(source, tmp_path_factory.mktemp("copy") / "project")
+
+    return copy
