@@ -1,9 +1,13 @@
 """What every test here may use: fixed hypothesis examples, a small bundle per task, one finished run of the series."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+
+# One thread per process: two OpenMP teams on two cores wait for each other ten times as long as they work.
+os.environ["OMP_NUM_THREADS"] = "1"  # it is read once, as scikit-learn is imported
 
 import pytest
 from filelock import FileLock
@@ -17,8 +21,7 @@ settings.register_profile(
 )
 settings.load_profile("tests")
 
-# One thread per process: two OpenMP teams on two cores wait for each other ten times as long as they work.
-MACHINE = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+MACHINE = {"MPLBACKEND": "agg"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
