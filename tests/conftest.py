@@ -1,12 +1,19 @@
-"""What every test here may use: fixed hypothesis examples, a small trained bundle per task, a real PostgreSQL."""
+"""What every test here may use: fixed hypothesis examples, small bundles, one finished run, a real PostgreSQL."""
 
+import json
+import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+# One thread per process: two OpenMP teams on two cores wait for each other ten times as long as they work.
+os.environ["OMP_NUM_THREADS"] = "1"  # it is read once, as scikit-learn is imported
+
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
+from project import Done, Project, copy_project, make_project
 from sqlalchemy import create_engine, make_url
 from tables import TASKS, make_bundle
 
@@ -15,6 +22,15 @@ settings.register_profile(
     "tests", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("tests")
+
+MACHINE = {"MPLBACKEND": "agg"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks as slow what needs a finished run."""
+    for item in items:
+        if "finished" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +59,52 @@ def postgres() -> Iterator[str]:
     yield url
     server.cleanup()
     shutil.rmtree(runtime)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """One folder for all processes of a parallel test run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "blackbox"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def worker_id(request: pytest.FixtureRequest) -> str:
+    """What pytest-xdist calls this process; `master` without it."""
+    return str(getattr(request.config, "workerinput", {}).get("workerid", "master"))
+
+
+@pytest.fixture(scope="session")
+def sources(shared: Path) -> Project:
+    """A small project that nothing has run in yet. Not to be changed: copy it."""
+    with FileLock(shared / "sources.lock"):
+        if not (shared / "sources").exists():
+            shutil.rmtree(shared / "sources.draft", ignore_errors=True)
+            make_project(shared / "sources.draft")
+            (shared / "sources.draft").rename(shared / "sources")
+    return Project(shared / "sources", MACHINE)
+
+
+@pytest.fixture(scope="session")
+def finished(shared: Path, sources: Project) -> tuple[Project, Done]:
+    """The same after one `mlops run`, and what that said. Not to be changed: copy it."""
+    project, told = Project(shared / "finished", MACHINE), shared / "finished.json"
+    with FileLock(shared / "finished.lock"):
+        if not told.exists():
+            shutil.rmtree(project.root, ignore_errors=True)
+            copy_project(sources, project.root)
+            done = project.mlops("run", timeout=400)
+            told.write_text(json.dumps(vars(done)))
+    done = Done(**json.loads(told.read_text()))
+    assert done.code == 0, done
+    return project, done
+
+
+@pytest.fixture(scope="session")
+def copier(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Project], Project]:
+    def copy(source: Project) -> Project:
+        return copy_project(source, tmp_path_factory.mktemp("copy") / "project")
+
+    return copy

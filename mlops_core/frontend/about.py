@@ -79,7 +79,7 @@ class About:
         self.state.value = (
             f"<p>Measured once on {found['rows']:,} rows that nobody had looked at before{days}. Its answers are meant "
             f"to hold the truth in {percent(coverage['stated'])} of the cases; they did in "
-            f"{coverage['observed']:.1%}.</p>"
+            f"{100 * coverage['observed']:.1f} %.</p>"
         )
         head, lines = score_rows(found["scores"])
         self.scores.value = show_table(head, lines, "Scores with 95 % intervals, beside simple models")

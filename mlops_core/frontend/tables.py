@@ -14,6 +14,7 @@ from mlops_core.frontend.facts import Model
 CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
 MAGIC = b"PAR1"
 BINS = 20
+FEW_ROWS = 10
 
 
 class TableError(MLOpsError):
@@ -107,7 +108,10 @@ def distribution_chart(model: Model, scored: Table) -> Chart:
         shares = {name: float(counts[name]) for name in model.classes}
         most = max(shares, key=lambda name: shares[name])
         alt = f"Bars: most rows, {counts[most]:,} of {sum(counts.values()):,}, are '{most}'."
-        return bars_chart(shares, "rows", alt, ("Answer", "Rows"))
+        chart = bars_chart(shares, "rows", alt, ("Answer", "Rows"))
+        if shares[most] < FEW_ROWS:
+            chart.layout["xaxis"]["dtick"] = 1  # there is no half a row
+        return chart
     values = [float(text) for text in scored.column("value") if text]
     trace: Tree = {"type": "histogram", "x": values, "nbinsx": BINS, "marker": {"color": ACCENT}}
     what = f"{model.target.label} {f'({model.target.unit})' if model.target.unit else ''}".strip()

@@ -189,14 +189,30 @@ def wire_request(method: str, path: str, body: bytes = b"", headers: dict[str, s
 class Running:
     """A server process."""
 
-    process: subprocess.Popen[bytes]
+    command: list[str]
+    environment: dict[str, str]
     port: int
     root: Path
     logs: Path
-    started: float
+    process: subprocess.Popen[bytes] = field(init=False)
+    started: float = field(init=False)
     seconds_to_ready: float = 0.0
     _tokens: dict[str, str] = field(default_factory=dict)
     _read: dict[str, int] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Starts the process; after it has ended, again on the same port."""
+        self.started = time.monotonic()
+        with (self.logs / "stdout").open("ab") as out, (self.logs / "stderr").open("ab") as err:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=self.root,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
 
     def wire(self, seconds: float = 10, receive_buffer: int = 0) -> Wire:
         return Wire(self.port, seconds, receive_buffer)
@@ -293,18 +309,11 @@ def running(
     port, logs = free_port(), root / "logs"
     if not mlflow:
         more["PYTHONPATH"] = str(root / "stubs")
-    logs.mkdir(exist_ok=True)
-    with (logs / "stdout").open("wb") as out, (logs / "stderr").open("wb") as err:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, str(port)] if program else ["mlops", "serve", "--port", str(port)],
-            cwd=root,
-            env=environment(**more),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-        )
-    server = Running(process, port, root, logs, time.monotonic())
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir()
+    command = [sys.executable, "-c", program, str(port)] if program else ["mlops", "serve", "--port", str(port)]
+    server = Running(command, environment(**more), port, root, logs)
+    server.start()
     try:
         if wait:
             server.seconds_to_ready = server.wait_for(wait, status)

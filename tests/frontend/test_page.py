@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from server import PASSWORD, ROW
-from visits import opened, run, running_again, sign_in, until
+from visits import opened, run, sign_in, until
 
 from mlops_core.frontend import page as pages
 from mlops_core.frontend.charts import explained_class, value_of
@@ -239,8 +239,8 @@ def test_a_service_that_goes_and_comes_back_is_waited_for(server):
             page.ask.form.fields["amount"].slider.value = 12
             await until(lambda: page.notice is not None)
             assert page.notice.title == "The prediction service cannot be reached."
-            with running_again(server):
-                await until(lambda: page.notice is None and page.ask.row["amount"] == 12)
+            server.start()
+            await until(lambda: page.notice is None and page.ask.row["amount"] == 12)
 
     run(work())
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from pwdlib import PasswordHash
-from server import PASSWORD, Running, make_root, running
+from server import PASSWORD, Running, make_root
 from service import CHEAP
 
 from api import passwords
@@ -20,8 +20,14 @@ from mlops_core.frontend.page import Page
 
 
 def make_project(folder: Path, bundle: Path) -> Path:
-    """A project with a model, and the accounts ada (predict), eve (monitor) and root (admin)."""
+    """A project with a model and accounts."""
     root = make_root(folder, bundle)
+    add_accounts(root)
+    return root
+
+
+def add_accounts(root: Path) -> None:
+    """The accounts ada (predict), eve (monitor) and root (admin)."""
     url = f"sqlite:///{root / '.mlops' / 'accounts.db'}"
     migrate(url, root / ".mlops")
     with pytest.MonkeyPatch.context() as patch:
@@ -31,7 +37,6 @@ def make_project(folder: Path, bundle: Path) -> Path:
             for name, scopes in {"ada": ["predict"], "eve": ["monitor"], "root": ["admin", "predict"]}.items():
                 apart.submit(lambda: asyncio.run(create_user(engine, name, PASSWORD, scopes))).result()  # noqa: B023
         engine.dispose()
-    return root
 
 
 @contextlib.asynccontextmanager
@@ -60,9 +65,3 @@ async def until(condition: Callable[[], Any], seconds: float = 20) -> None:
 
 def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(work)
-
-
-def running_again(server: Running) -> contextlib.AbstractContextManager[Running]:
-    """The same API on the same port, after it was stopped."""
-    program = f"from pathlib import Path\nfrom api.server import serve\nserve(Path('.'), '127.0.0.1', {server.port})"
-    return running(server.root, wait="", program=program)
