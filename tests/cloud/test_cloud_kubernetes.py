@@ -232,6 +232,7 @@ def test_both_places_that_make_the_databases_do_the_same():
     assert len(commands()) == 1
 
 
+@pytest.mark.slow
 def test_databases_are_made_once_and_left_alone_afterwards(postgres):
     (command,) = commands()
     for _ in range(2):
