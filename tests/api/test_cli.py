@@ -57,7 +57,7 @@ def test_databases_are_made_before_the_service_starts_and_the_first_admin_with_t
     fresh = make_root(tmp_path / "project")
     assert migrated(fresh) == (0, "The databases are up to date.\n", "")
     assert mlops(fresh, "users", "list").out == ""
-    assert migrated(fresh, MLOPS_ADMIN_PASSWORD="short")[0] == 1
+    assert migrated(fresh, MLOPS_ADMIN_PASSWORD="short")[0] == 2
     code, out, _ = migrated(fresh, MLOPS_ADMIN_PASSWORD=LONG)
     assert (code, "Added admin" in out, LONG in out) == (0, True, False)
     assert migrated(fresh, MLOPS_ADMIN_PASSWORD=LONG + " again") == (0, "The databases are up to date.\n", "")
