@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -97,29 +96,27 @@ def test_a_bundle_is_fetched_only_when_it_is_the_registered_one(
     assert caught.value.kind == "ModelNotFoundError"
 
 
-@pytest.mark.parametrize(
-    ("written", "registered", "facts"),
-    [
-        (json.dumps(RECORD), json.dumps(RECORD), {"evaluation": RECORD}),
-        (None, None, {"no_evaluation": "it was registered without one"}),
-        (json.dumps(RECORD), None, {"no_evaluation": "it was registered without one"}),
-        (None, json.dumps(RECORD), {"no_evaluation": "the one that was registered is missing or damaged"}),
-        ("{}", json.dumps(RECORD), {"no_evaluation": "the one that was registered is missing or damaged"}),
-    ],
-)
+KEPT = [
+    (json.dumps(RECORD), json.dumps(RECORD), {"evaluation": RECORD}),
+    (None, None, {"no_evaluation": "it was registered without one"}),
+    (json.dumps(RECORD), None, {"no_evaluation": "it was registered without one"}),
+    (None, json.dumps(RECORD), {"no_evaluation": "the one that was registered is missing or damaged"}),
+    ("{}", json.dumps(RECORD), {"no_evaluation": "the one that was registered is missing or damaged"}),
+]
+
+
 def test_an_evaluation_comes_along_only_when_it_is_the_registered_one(
-    registry: RegistryProcess,
-    root: Path,
-    bundles: dict[str, Path],
-    written: str | None,
-    registered: str | None,
-    facts: dict[str, Any],
+    registry: RegistryProcess, root: Path, bundles: dict[str, Path]
 ) -> None:
-    tags = {} if registered is None else {EVALUATION_DIGEST: sha256(registered.encode())}
-    add_version(open_store(root, Settings()), bundles["binary"], 4, evaluation=written, **tags)
-    found = registry.fetch(NAME, 4, root / "four")
-    assert found["digest"] == bundle_digest(root / "four")
-    assert {name: found[name] for name in found if name.endswith("evaluation")} == facts
+    store = open_store(root, Settings())
+    for number, (written, registered, _) in enumerate(KEPT, 4):
+        tags = {} if registered is None else {EVALUATION_DIGEST: sha256(registered.encode())}
+        add_version(store, bundles["binary"], number, evaluation=written, **tags)
+    for number, (written, registered, facts) in enumerate(KEPT, 4):
+        found = registry.fetch(NAME, number, root / str(number))
+        assert found["digest"] == bundle_digest(root / str(number))
+        kept = {name: found[name] for name in found if name.endswith("evaluation")}
+        assert kept == facts, (written, registered)
     assert not any(name.endswith("evaluation") for item in registry.versions(NAME) for name in item)
 
 
@@ -145,10 +142,8 @@ def test_a_process_that_hangs_is_ended_after_its_time(registry: RegistryProcess)
     assert registry.champion(NAME, "champion") == 2
     hanging = child(registry)
     os.kill(hanging.pid, signal.SIGSTOP)
-    started = time.monotonic()
     with pytest.raises(RegistryError, match=r"no answer in 0.3 s"):
         registry._ask("champion", 0.3, name=NAME, alias="champion")
-    assert time.monotonic() - started < 5
     assert hanging.poll() is not None, "it still runs"
     assert registry.champion(NAME, "champion") == 2
 
@@ -207,26 +202,27 @@ class Odd(BaseHTTPRequestHandler):
         pass
 
 
-@pytest.mark.parametrize(
-    ("status", "body"),
-    [
-        (500, b"oops"),
-        (200, b"<html>a captive portal</html>"),
-        (200, b"[]"),
-        (404, b"not here"),
-        (401, b'{"error_code": "PERMISSION_DENIED"}'),
-    ],
-)
+NONSENSE = [
+    (500, b"oops"),
+    (200, b"<html>a captive portal</html>"),
+    (200, b"[]"),
+    (404, b"not here"),
+    (401, b'{"error_code": "PERMISSION_DENIED"}'),
+]
+
+
 def test_a_server_that_answers_nonsense_is_an_error_and_not_an_empty_registry(
-    root: Path, monkeypatch: pytest.MonkeyPatch, status: int, body: bytes
+    root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kind = type("Nonsense", (Odd,), {"status": status, "body": body})
-    with ThreadingHTTPServer(("127.0.0.1", 0), kind) as odd:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Odd) as odd:
         threading.Thread(target=odd.serve_forever, daemon=True).start()
         monkeypatch.setenv("MLOPS_TRACKING_URI", f"http://127.0.0.1:{odd.server_port}")
         registry = RegistryProcess(root)
-        with pytest.raises(RegistryError):
-            registry.champion(NAME, "champion")
+        for status, body in NONSENSE:
+            monkeypatch.setattr(Odd, "status", status)
+            monkeypatch.setattr(Odd, "body", body)
+            with pytest.raises(RegistryError):
+                registry.champion(NAME, "champion")
         registry.close()
         odd.shutdown()
 
