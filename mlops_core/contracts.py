@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import pandas as pd
-import pandera.pandas as pa
 
 from mlops_core.datasets import FieldSpec, Kind
+
+if TYPE_CHECKING:
+    import pandera.pandas as pa  # half a second, which those who only convert need not wait
 
 TRUE_WORDS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 SPACED = r"^\s|\s$"  # pandas passes over it, nobody else does
@@ -106,8 +108,10 @@ def coerce(raw: pd.DataFrame, fields: Mapping[str, FieldSpec]) -> tuple[pd.DataF
     return pd.DataFrame(typed, index=raw.index), pd.concat(failures, ignore_index=True)
 
 
-def build_contract(fields: Mapping[str, FieldSpec], key: list[str] | None = None) -> pa.DataFrameSchema:
+def build_contract(fields: Mapping[str, FieldSpec], key: list[str] | None = None) -> "pa.DataFrameSchema":
     """A pandera schema: exactly these columns, ranges, categories, missing values, and a unique key."""
+    import pandera.pandas as pa
+
     columns = {}
     for name, field in fields.items():
         checks = []
@@ -122,12 +126,14 @@ def build_contract(fields: Mapping[str, FieldSpec], key: list[str] | None = None
     return pa.DataFrameSchema(columns, strict=True, unique=key or None)
 
 
-def find_violations(frame: pd.DataFrame, contract: pa.DataFrameSchema) -> Failures:
+def find_violations(frame: pd.DataFrame, contract: "pa.DataFrameSchema") -> Failures:
     """Every row and reason that breaks `contract`; rows by position."""
+    from pandera.errors import SchemaErrors
+
     checked = frame.reset_index(drop=True)
     try:
         contract.validate(checked, lazy=True)
-    except pa.errors.SchemaErrors as error:
+    except SchemaErrors as error:
         cases = error.failure_cases
         rows = cases[cases["index"].notna()]
         reasons = [
@@ -138,7 +144,7 @@ def find_violations(frame: pd.DataFrame, contract: pa.DataFrameSchema) -> Failur
     return pd.DataFrame({"row": np.array([], dtype="int64"), "reason": np.array([], dtype=object)})
 
 
-def _reason(column: object, check: str, contract: pa.DataFrameSchema) -> str:
+def _reason(column: object, check: str, contract: "pa.DataFrameSchema") -> str:
     if check == "multiple_fields_uniqueness":
         return f"duplicate of another row by {', '.join(contract.unique or [])}"
     if check == "not_nullable":

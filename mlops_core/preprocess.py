@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
 from mlops_core.contracts import build_contract, find_violations
 from mlops_core.datasets import ColumnSpec, DatasetSpec, FieldSpec, minutes_from_event
 from mlops_core.errors import MLOpsError, RequestError
+from mlops_core.evaluation import ranking
 from mlops_core.features import Column, Floats, Schema, Values, encode
 from mlops_core.params import Params
 from mlops_core.splits import SPLITS, Split, split_at_random, split_by_group, split_by_time
@@ -203,7 +203,7 @@ def _single_column_score(values: pd.Series, truth: np.ndarray) -> float:
     fitted = np.random.default_rng(0).permutation(len(bins)) % 2 == 0
     means = pd.Series(truth[fitted]).groupby(bins[fitted]).mean()
     score = pd.Series(bins[~fitted]).map(means).fillna(truth[fitted].mean())
-    return float(roc_auc_score(truth[~fitted], score))
+    return ranking(truth[~fitted] == 1, score.to_numpy()).area(np.ones(len(score)))
 
 
 def audit_leaks(spec: DatasetSpec, table: pd.DataFrame, limit: float) -> pd.DataFrame:
@@ -220,7 +220,7 @@ def audit_leaks(spec: DatasetSpec, table: pd.DataFrame, limit: float) -> pd.Data
     else:
         truths = [(target > target.median()).to_numpy(dtype=int)]
     names = [name for name, column in spec.columns.items() if column.role in ("feature", "ignore")]
-    ranking = pd.DataFrame(
+    audit = pd.DataFrame(
         {
             "column": names,
             "roc_auc": [np.mean([_single_column_score(table[name], truth) for truth in truths]) for name in names],
@@ -230,9 +230,9 @@ def audit_leaks(spec: DatasetSpec, table: pd.DataFrame, limit: float) -> pd.Data
         }
     )
     horizon = minutes_from_event(spec.predict_at)
-    ranking["too_late"] = [minutes_from_event(moment) > horizon for moment in ranking["known_at"]]
-    ranking["suspicious"] = (ranking["roc_auc"] > limit) | (ranking["too_late"] & (ranking["roc_auc"] > 0.55))
-    return ranking.sort_values("roc_auc", ascending=False, ignore_index=True)
+    audit["too_late"] = [minutes_from_event(moment) > horizon for moment in audit["known_at"]]
+    audit["suspicious"] = (audit["roc_auc"] > limit) | (audit["too_late"] & (audit["roc_auc"] > 0.55))
+    return audit.sort_values("roc_auc", ascending=False, ignore_index=True)
 
 
 def count_splits(spec: DatasetSpec, table: pd.DataFrame, split: pd.Series) -> pd.DataFrame:

@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
 from mlops_core.params import PreprocessParams
 
@@ -72,6 +71,9 @@ def random_folds(target: pd.Series, groups: pd.Series | None, count: int, seed: 
 
     Classes keep their shares, and a group lies on one side, as far as there are enough rows of each.
     """
+    # Here and not above: `mlops init` draws no folds, and scikit-learn takes a second to import.
+    from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
+
     codes = None if groups is None else pd.factorize(groups, use_na_sentinel=False)[0]
     if pd.api.types.is_numeric_dtype(target.dtype):
         kind = KFold(count, shuffle=True, random_state=seed) if codes is None else GroupKFold(count)

@@ -12,7 +12,7 @@ import yaml
 from mlops_core.contracts import coerce
 from mlops_core.datasets import DatasetSpec, build_dataset
 from mlops_core.draft.infer import ColumnError, Draft, TargetError, choose_task, find_marks, infer_column, order_classes
-from mlops_core.draft.tables import TakeError, Taken, name_of, take_file, take_query, take_url
+from mlops_core.draft.tables import TakeError, Taken, name_of, take_file, take_url
 from mlops_core.draft.write import read_text, render, update
 from mlops_core.ingest import mark_missing
 from mlops_core.params import load_params
@@ -87,6 +87,8 @@ def _take(root: Path, wish: Wish) -> tuple[Taken, str]:
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise TakeError(f"'{name}' is no name for a dataset: use lower case letters, digits and underscores.")
     if wish.sql:
+        from mlops_core.draft.queries import take_query
+
         return take_query(wish.sql, wish.query, name), name
     if "://" in wish.table:
         return take_url(wish.table, name, wish.sha256), name

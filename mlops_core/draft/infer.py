@@ -95,8 +95,8 @@ def find_marks(frame: pd.DataFrame) -> list[str]:
         if not _is_text(frame[name]):
             continue
         values = pd.Series(frame[name].dropna().unique(), dtype="str")
-        present = set(values) & set(MARKS)
-        rest = values[~values.isin([*MARKS, ""])]
+        marked = values.isin(MARKS)
+        present, rest = set(values[marked]), values[~marked & (values != "")]
         if present and len(rest) and (_all_match(rest, NUMBER) or find_formats(rest) is not None):
             found |= present
         found |= present & SURE_MARKS
@@ -174,8 +174,8 @@ def _set_type(draft: Draft, values: pd.Series) -> None:
 
 
 def _set_type_of_texts(draft: Draft, values: pd.Series) -> None:
-    words = set(values.str.strip().str.lower())
-    if words <= set(TRUE_WORDS) and not words <= {"0", "1"}:
+    words = values.str.strip().str.lower()
+    if words.isin(TRUE_WORDS).all() and not words.isin(["0", "1"]).all():
         draft.type = "boolean"
         draft.decided = f"the words {', '.join(sorted(values.astype(str)))} are true and false"
     elif _all_match(values, INTEGER):

@@ -1,22 +1,14 @@
-"""A table from wherever it is (a file, an address, a query) as a file of the project, with its hash."""
+"""A table from wherever it is (a file, an address; queries lie in `queries`) as a file of the project, with its hash."""
 
 import hashlib
-import io
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pandas as pd
-import pyarrow as pa
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from mlops_core.errors import RequestError
 from mlops_core.ingest import parse_csv, parse_parquet
@@ -98,36 +90,6 @@ def take_url(url: str, name: str, sha256: str) -> Taken:
     return Taken(data, read_frame(data, path), path, url)
 
 
-def take_query(url: str, query: str, name: str) -> Taken:
-    """The rows of a query as a Parquet file. Raises TakeError; nothing of the address but its place is ever shown."""
-    try:
-        place = make_url(url)
-        shown = place.set(password=None, query={}).render_as_string()
-        engine = create_engine(place, hide_parameters=True)
-    except (ArgumentError, NoSuchModuleError, ImportError):
-        raise TakeError("--sql is no address of a database, such as postgresql://user@host/name.") from None
-    if place.get_backend_name() == "sqlite" and not Path(place.database or "").is_file():
-        raise TakeError(f"There is no database file '{place.database}'.")
-    try:
-        with _database_errors(shown), engine.connect() as connection:
-            frame = pd.read_sql_query(text(query), connection)
-            connection.rollback()  # a query only reads
-    finally:
-        engine.dispose()
-    if frame.empty:
-        raise TakeError("The query returns no rows.")
-    for column in frame:
-        if frame[column].map(lambda value: isinstance(value, Decimal)).any():
-            frame[column] = frame[column].astype("float64")
-    path = Path("data", "source", name, f"{name}.parquet")
-    data = io.BytesIO()
-    try:
-        frame.to_parquet(data, index=False)
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        raise TakeError(f"What the query returns is no plain table: {str(error).splitlines()[0][:120]}.") from None
-    return Taken(data.getvalue(), read_frame(data.getvalue(), path), path, f"{shown}: {' '.join(query.split())}")
-
-
 def read_frame(data: bytes, path: Path) -> pd.DataFrame:
     """Every value as it stands in the file, nothing marked as missing yet. Raises SourceError."""
     frame = parse_csv(path, data, None, []) if path.suffix == ".csv" else parse_parquet(path, data, None)
@@ -156,13 +118,3 @@ def _download(url: str) -> bytes:
     except (OSError, ValueError) as error:
         raise TakeError(f"'{url}' cannot be read: {getattr(error, 'reason', error)}.") from None
     return bytes(data)
-
-
-@contextmanager
-def _database_errors(shown: str) -> Iterator[None]:
-    try:
-        yield
-    except (SQLAlchemyError, pd.errors.DatabaseError) as error:
-        cause = error.__cause__ if isinstance(error, pd.errors.DatabaseError) else error
-        reason = str(getattr(cause, "orig", None) or cause).strip().splitlines()[0][:200]
-        raise TakeError(f"The query on {shown} failed: {reason}.") from None
