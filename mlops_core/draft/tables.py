@@ -1,4 +1,4 @@
-"""A table from wherever it is (a file, an address; queries lie in `queries`) as a file of the project, with its hash."""
+"""A table from a file or an address as a file of the project, with its hash; queries lie in `queries`."""
 
 import hashlib
 import re
