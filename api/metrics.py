@@ -126,6 +126,8 @@ class _Gauges(Collector):
         log = self.state.log
         yield _gauge("mlops_prediction_log_waiting", "Answered requests that are in memory only.", log.waiting)
         yield _gauge("mlops_prediction_log_spooled", "Answered requests that wait in files.", log.spooled)
+        size = log.spool.bytes
+        yield _gauge("mlops_prediction_log_spooled_bytes", "Size of these files; at 256 MiB answers stop.", size)
         yield CounterMetricFamily("mlops_prediction_log_written", "Requests written to the database.", log.written)
         yield CounterMetricFamily("mlops_prediction_log_lost", "Requests that could not be kept.", log.lost)
         since = log.database_down_since or 0.0
