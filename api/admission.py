@@ -26,8 +26,9 @@ class Admission:
     """
 
     def __init__(self, workers: int, waiting: int, seconds: float) -> None:
-        self.workers, self.waiting, self.seconds = workers, waiting, seconds
-        self.admitted = 0
+        self.workers, self.seconds = workers, seconds
+        self.room = workers + waiting
+        self.admitted = self.refused = 0
         self.hanging = 0
         self._pool = self._new_pool()
         self._slots = asyncio.Semaphore(workers)
@@ -37,13 +38,17 @@ class Admission:
 
     @property
     def full(self) -> bool:
-        return self.admitted >= self.workers + self.waiting
+        return self.admitted >= self.room
+
+    def _refusal(self, detail: str) -> ProblemError:
+        self.refused += 1
+        return busy(detail)
 
     @contextmanager
     def place(self) -> Iterator[None]:
         """A place in the queue for the time of the block. Raises ProblemError 503 when there is none."""
         if self.full:
-            raise busy("Too many predictions are waiting. Try again.")
+            raise self._refusal("Too many predictions are waiting. Try again.")
         self.admitted += 1
         try:
             yield
@@ -63,7 +68,7 @@ class Admission:
         except TimeoutError:
             if work.done():
                 return work.result()  # in the last moment, or the timeout is the function's own
-            raise busy("This prediction took too long.") from None
+            raise self._refusal("This prediction took too long.") from None
         finally:
             if not work.done():  # too late, or the server ends
                 self._abandon(work)
@@ -84,7 +89,9 @@ class Admission:
         try:
             await asyncio.wait((turn, left), timeout=self.seconds, return_when=asyncio.FIRST_COMPLETED)
             if not turn.done():
-                raise busy("The client has gone." if left.done() else "This prediction waited too long for its turn.")
+                if left.done():
+                    raise busy("The client has gone.")
+                raise self._refusal("This prediction waited too long for its turn.")
         except asyncio.CancelledError:
             if turn.done():
                 self._slots.release()

@@ -50,7 +50,12 @@ TAGS = {
     "health": "For balancers and monitors",
 }
 RETRY = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
-CHALLENGE = {"WWW-Authenticate": {"description": "RFC 6750.", "schema": {"type": "string"}}}
+CHALLENGE = {
+    "WWW-Authenticate": {
+        "description": "RFC 6750; of `/auth/token` for programs RFC 7617.",
+        "schema": {"type": "string"},
+    }
+}
 HEADERS: dict[int, Tree] = {401: CHALLENGE, 403: CHALLENGE, 429: RETRY, 503: RETRY}
 REQUESTS = (
     schemas.TokenForm,
@@ -142,11 +147,12 @@ def _components(served: Served | None, limits: tuple[int, int, int]) -> Tree:
     kinds: list[Any] = [(model, "validation") for model in REQUESTS] + [(model, "serialization") for model in ANSWERS]
     _, fixed = models_json_schema(kinds, ref_template="#/components/schemas/{model}")
     schema = served.predictor.schema if served else None
-    flow = {"tokenUrl": "/auth/token", "refreshUrl": "/auth/token", "scopes": SCOPES}
+    flow = {"tokenUrl": "/auth/token", "scopes": SCOPES}
+    flows = {"password": {**flow, "refreshUrl": "/auth/token"}, "clientCredentials": flow}
     return {
         "schemas": {**fixed["$defs"], **FILES, **request_schemas(schema, *limits), **answer_schemas(schema)},
         "responses": {str(status): _problem(status) for status in WHEN},
-        "securitySchemes": {"OAuth2": {"type": "oauth2", "flows": {"password": flow}}},
+        "securitySchemes": {"OAuth2": {"type": "oauth2", "flows": flows}},
     }
 
 

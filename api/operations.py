@@ -49,13 +49,15 @@ OPERATIONS = {
     ("POST", "/auth/token"): Operation(
         "create_token",
         "auth",
-        "Log in, or trade a refresh token for a new pair",
+        "Log in, as a person or a program, or trade a refresh token for a new pair",
         OPEN,
         "TokenAnswer",
         "TokenForm",
         (401, 429, 503),
         sends=(FORM,),
-        text="RFC 6749; `error` in a problem is the OAuth code. A refresh token is good once: twice ends the session.",
+        text="RFC 6749; `error` in a problem is the OAuth code. A refresh token is good once: twice ends the session. "
+        "A program sends its account's name and password as `client_credentials`: by HTTP Basic, each form-encoded, or "
+        "as `client_id` and `client_secret`. It gets no refresh token.",
     ),
     ("POST", "/auth/revoke"): Operation(
         "revoke_token", "auth", "End a session", OPEN, body="RevokeForm", errors=(503,), sends=(FORM,), text="RFC 7009."

@@ -14,6 +14,7 @@ PASSWORD = "correct horse battery staple"  # noqa: S105  everybody knows this on
 FIXED: Sample = {
     "TokenForm": {
         "password": {"grant_type": "password", "username": "ada", "password": PASSWORD, "scope": "predict"},
+        "program": {"grant_type": "client_credentials", "client_id": "prometheus", "client_secret": PASSWORD},
         "refresh": {"grant_type": "refresh_token", "refresh_token": "…"},
     },
     "NewUser": {"analyst": {"name": "ada", "password": PASSWORD, "scopes": ["predict"]}},

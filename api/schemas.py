@@ -4,7 +4,9 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
+GRANTS: Any = ["password", "client_credentials", "refresh_token"]
 NO_NUL = "^[^\\u0000]*$"
 NAME = "[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}"
 NAME_OR_NOTHING = f"^({NAME})?$"
@@ -33,13 +35,13 @@ class TokenForm(BaseModel):
 
     model_config = ConfigDict(hide_input_in_errors=True, json_schema_extra={"required": ["grant_type"]})
 
-    grant_type: Annotated[Text, Field(json_schema_extra={"enum": ["password", "refresh_token"]})] = ""
+    grant_type: Annotated[Text, Field(json_schema_extra={"enum": GRANTS})] = ""
     username: Text = ""
     password: Password = ""
     scope: Text = ""
     refresh_token: Text = ""
     client_id: Text = ""
-    client_secret: Text = ""
+    client_secret: Password = ""
 
 
 class RevokeForm(BaseModel):
@@ -55,7 +57,7 @@ class TokenAnswer(Body):
     access_token: str
     token_type: Literal["bearer"]
     expires_in: int
-    refresh_token: str
+    refresh_token: str | SkipJsonSchema[None] = None  # a program gets none: it asks anew
     scope: str
 
 

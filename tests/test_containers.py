@@ -40,8 +40,8 @@ def test_a_service_has_limits_and_gains_no_privileges(name: str) -> None:
 def test_only_the_front_doors_are_published_and_only_on_loopback_by_default() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if service.get("ports")}
     assert not {"db", "mlflow", "s3"} & set(published)
-    assert set(published) == {"api", "app", "proxy"}
-    inner = published["api"] + published["app"]
+    assert set(published) == {"api", "app", "proxy", "prometheus", "grafana"}
+    inner = [port for name, ports in published.items() if name != "proxy" for port in ports]
     assert all(port.startswith("${BIND:-127.0.0.1}:") for port in inner)
     assert SERVICES["proxy"]["profiles"] == ["tls"]
 

@@ -1,16 +1,18 @@
 """Tokens (RFC 6749, RFC 7009) and the caller's own account."""
 
 import time
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.accounts import User, change_password
-from api.dependencies import AnyCaller, StateDep, json_body
+from api.clients import invalid_client, read_client
+from api.dependencies import AnyCaller, State, StateDep, json_body
 from api.problems import ProblemError
 from api.schemas import PasswordChange, RevokeForm, TokenAnswer, TokenForm, UserAnswer
-from api.sessions import Grant, ScopeNotGrantedError, login, refresh, revoke, revoke_session
+from api.sessions import Grant, InvalidCredentialsError, ScopeNotGrantedError, login, refresh, revoke, revoke_session
 from api.tokens import InvalidTokenError, KeyRing, issue_access_token, verify_access_token
 
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -37,7 +39,7 @@ def _token_answer(ring: KeyRing, grant: Grant) -> TokenAnswer:
         access_token=token,
         token_type="bearer",  # noqa: S106  the type's name
         expires_in=claims.exp - now,
-        refresh_token=grant.refresh_token,
+        refresh_token=grant.refresh_token or None,
         scope=scope,
     )
 
@@ -47,22 +49,39 @@ def _require_form(request: Request) -> None:
         raise ProblemError(415, f"Send the request as {FORM}.", error="invalid_request")
 
 
-@router.post("/token", response_model=TokenAnswer)
+async def _log_in(request: Request, state: State, name: str, password: str, scope: str) -> Grant:
+    peer = request.client.host if request.client else "-"
+    return await login(state.engine, name, password, peer, scopes=scope.split())
+
+
+async def _log_in_client(request: Request, state: State, form: TokenForm) -> Grant:
+    """A program has its password at hand, so its session ends with the access token (RFC 6749, section 4.4.3)."""
+    name, secret = read_client(request, form)
+    try:
+        grant = await _log_in(request, state, name, secret, form.scope)
+    except InvalidCredentialsError as error:
+        raise invalid_client(request, str(error)) from None
+    return replace(grant, refresh_token="")
+
+
+@router.post("/token", response_model=TokenAnswer, response_model_exclude_none=True)
 async def create_token(
     request: Request, response: Response, state: StateDep, form: Annotated[TokenForm, Form()]
 ) -> TokenAnswer:
-    """Log in with a password, or trade a refresh token for a new pair."""
+    """Log in with a password, as a person or as a program, or trade a refresh token for a new pair."""
     _require_form(request)
     response.headers.update(NO_STORE)
     if form.grant_type == "password" and form.username and form.password:
-        peer = request.client.host if request.client else "-"
-        grant = await login(state.engine, form.username, form.password, peer, scopes=form.scope.split())
+        grant = await _log_in(request, state, form.username, form.password, form.scope)
+    elif form.grant_type == "client_credentials":
+        grant = await _log_in_client(request, state, form)
     elif form.grant_type == "refresh_token" and form.refresh_token:
         grant = await run_in_threadpool(refresh, state.engine, form.refresh_token)
     elif form.grant_type in ("password", "refresh_token"):
         raise ProblemError(400, "Username and password, or a refresh token, are needed.", error="invalid_request")
     else:
-        raise ProblemError(400, "grant_type must be password or refresh_token.", error="unsupported_grant_type")
+        names = "password, client_credentials or refresh_token"
+        raise ProblemError(400, f"grant_type must be {names}.", error="unsupported_grant_type")
     return _token_answer(state.ring, grant)
 
 

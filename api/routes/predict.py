@@ -65,7 +65,7 @@ class Asked:
         self.state.log.append(
             Answered(batch, self.caller.user.id, served.name, served.version, self.kind, columns, answer, labels)
         )
-        self.state.metrics.count_rows(served.name, served.version, len(entries))
+        self.state.metrics.count_rows(served, answer, labels)
         return entries
 
     def answer(self, entries: list[dict[str, Any]]) -> Response:

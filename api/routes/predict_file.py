@@ -93,7 +93,7 @@ class FileWork:
         self.state.log.append(
             Answered(batch, who, served.name, served.version, "file", chunk.columns, chunk.answer, labels)
         )
-        self.state.metrics.count_rows(served.name, served.version, len(chunk.good))
+        self.state.metrics.count_rows(served, chunk.answer, labels)
 
 
 class FileAnswer(StreamingResponse):

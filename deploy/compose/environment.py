@@ -12,6 +12,7 @@ NAMES = (
 MADE_BYTES = 36
 SHORTEST = 32
 FEWEST = 10  # different characters
+MONITOR_FILE = Path("deploy", "compose", "monitor", "password")
 URL_SAFE = re.compile(r"[A-Za-z0-9_-]+")  # they become part of addresses
 
 
@@ -31,6 +32,13 @@ def find_weakness(value: str) -> str:
     return ""
 
 
+def _hand_to_prometheus(file: Path, password: str) -> None:
+    """Prometheus takes a password from a file only, and reads it as another account; the folder shuts others out."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file.write_text(password, encoding="ascii", errors="replace")
+    file.chmod(0o644)
+
+
 def complete(path: Path) -> list[str]:
     """Adds what is missing to the file, for its owner's eyes only, and returns what is weak in it."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
@@ -42,6 +50,7 @@ def complete(path: Path) -> list[str]:
             file.write("\n" if text and not text.endswith("\n") else "")
             file.writelines(f"{name}={secrets.token_urlsafe(MADE_BYTES)}\n" for name in missing)
     path.chmod(0o600)
+    _hand_to_prometheus(path.parent / MONITOR_FILE, read(path.read_text(encoding="utf-8"))["MONITOR_PASSWORD"])
     weak = {name: find_weakness(known[name]) for name in NAMES if name in known}
     return [
         f"{path.name}: {name} {problem}; delete its line and run this again"

@@ -47,7 +47,7 @@ def test_the_sixth_failure_is_throttled_and_says_for_how_long(service: Service) 
 @pytest.mark.parametrize(
     ("form", "error"),
     [
-        ({"grant_type": "client_credentials"}, "unsupported_grant_type"),
+        ({"grant_type": "authorization_code"}, "unsupported_grant_type"),
         ({"grant_type": ""}, "unsupported_grant_type"),
         ({"grant_type": "password", "username": "ada"}, "invalid_request"),
         ({"grant_type": "refresh_token"}, "invalid_request"),

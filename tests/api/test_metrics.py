@@ -1,6 +1,7 @@
 """What Prometheus reads: bounded labels, rows by version, the state of model and registry."""
 
 import time
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -61,6 +62,45 @@ def test_rows_are_counted_by_version(watched: Service) -> None:
         watched.client.post(path, json={"instances": [row] * rows}, headers=headers)
     watched.client.post("/v1/predict", json={"instances": [{"nobody": 1}]}, headers=headers)
     assert value(watched, "mlops_predictions_total", model="small", version="1") == 6
+
+
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/explain"])
+def test_rows_are_counted_by_the_label_they_got(watched: Service, path: str) -> None:
+    headers = watched.bearer("ada")
+    body = {"instances": [{**example(watched, headers), "amount": float(amount)} for amount in range(0, 100, 20)]}
+    got = watched.client.post(path, json=body, headers=headers).json()["predictions"]
+    for label, rows in Counter(entry["label"] for entry in got).items():
+        assert value(watched, "mlops_predicted_labels_total", model="small", version="1", label=label) == rows
+
+
+def test_answered_numbers_are_counted_and_added_up(serve: Callable[..., Service]) -> None:
+    service = serve("regression")
+    service.account("ada", "predict")
+    service.account("mon", "monitor")
+    headers, labels = service.bearer("ada"), {"model": "small", "version": "1"}
+    body = {"instances": [example(service, headers)] * 3}
+    got = service.client.post("/v1/predict", json=body, headers=headers).json()["predictions"]
+    assert value(service, "mlops_predicted_value_count", **labels) == 3
+    assert value(service, "mlops_predicted_value_sum", **labels) == pytest.approx(sum(entry["value"] for entry in got))
+    assert not any(name == "mlops_predicted_labels_total" for name, _ in read(service))
+
+
+def test_who_finds_no_place_in_the_queue_is_counted(serve: Callable[..., Service]) -> None:
+    service = serve(settings={"waiting": 0, "workers": 1})
+    service.account("ada", "predict")
+    service.account("mon", "monitor")
+    headers = service.bearer("ada")
+    row = example(service, headers)
+    with service.client.app.state.api.admission.place():  # type: ignore[attr-defined]
+        problem(service.client.post("/v1/predict", json={"instances": [row]}, headers=headers), 503)
+    assert value(service, "mlops_predictions_refused_total") == 1
+    assert value(service, "mlops_predictions_room") == 1
+
+
+def test_the_age_of_the_model_is_that_of_its_registration_not_of_the_process(serve: Callable[..., Service]) -> None:
+    service = serve(facts={"registered_at": "2013-07-01T12:00:00+00:00"})
+    service.account("mon", "monitor")
+    assert value(service, "mlops_model_registered_timestamp_seconds") == 1372680000
 
 
 def test_the_served_version_is_named_and_dated(watched: Service) -> None:

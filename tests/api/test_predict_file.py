@@ -354,7 +354,7 @@ def test_a_log_that_others_need_is_crowded(ada: Service) -> None:
 def test_a_full_queue_is_waited_for_and_not_for_ever(ada: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     admission = ada.client.app.state.api.admission  # type: ignore[attr-defined]
     monkeypatch.setattr(predict_file, "PATIENCE_SECONDS", 0.3)
-    admission.admitted = admission.workers + admission.waiting
+    admission.admitted = admission.room
     refused = send(ada, bytes_of(good_table(), "csv"))
     assert problem(refused, 503)["detail"].startswith("Too many predictions")
     admission.admitted = 0

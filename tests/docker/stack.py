@@ -18,7 +18,8 @@ from mlops_core.processes import free_port
 CHECKOUT = Path(__file__).parents[2]
 PROJECT, TAG = "mlops-test", "test"
 SECONDS = 240.0
-PENGUIN = {"island": "Biscoe", "bill_length_mm": 46.1, "flipper_length_mm": 211, "body_mass_g": 4500}
+MEASURES = {"bill_length_mm": 46.1, "bill_depth_mm": 13.2, "flipper_length_mm": 211, "body_mass_g": 4500}
+PENGUIN = {"island": "Biscoe", **MEASURES, "sex": "female", "year": 2007}
 
 
 def run(*command: str, seconds: float = 600, check: bool = True, **more: Any) -> str:
@@ -137,6 +138,7 @@ def stack(folder: Path) -> Iterator[Stack]:
         "TAG": TAG,
         "BACKUPS": str(folder / "backups"),
         "EDGE": "172.30.77",
+        "MONITOR_FILE": str(folder / "deploy" / "compose" / "monitor" / "password"),
         "MLOPS_MODEL": "penguins@champion",
     }
     one = Stack(environment)

@@ -24,6 +24,11 @@ def damage(file: str) -> str:
     return str(copy)
 
 
+def stand_in(name: str) -> None:
+    folder = "tests/docker"
+    run("docker", "build", "-q", "-t", f"mlops-standin-{name}", "-f", f"{folder}/{name}.dockerfile", folder)
+
+
 def is_ready(stack: Stack) -> bool:
     return stack.ask("/readyz")[0] == 200
 
@@ -123,18 +128,19 @@ def test_the_api_picks_the_champion_up_by_itself_and_answers(stack: Stack) -> No
 
 def test_a_table_is_answered_by_the_slimmed_image(stack: Stack) -> None:
     script = """
-import io, sys, urllib.request
+import io, json, sys, urllib.request
 import pyarrow as pa, pyarrow.parquet as pq
-table = pa.table({"island": ["Biscoe", "Dream"], "body_mass_g": [4500.0, 3700.0]})
-parquet = io.BytesIO()
+table, parquet = pa.Table.from_pylist([json.loads(sys.argv[2])] * 2), io.BytesIO()
 pq.write_table(table, parquet)
-csv = b"island,body_mass_g\\nBiscoe,4500\\nDream,3700\\n"
+rows = [table.column_names, *([str(value) for value in row.values()] for row in table.to_pylist())]
+csv = "".join(",".join(row) + "\\n" for row in rows).encode()
 for kind, body in (("text/csv", csv), ("application/vnd.apache.parquet", parquet.getvalue())):
     headers = {"Content-Type": kind, "Authorization": "Bearer " + sys.argv[1]}
     answer = urllib.request.urlopen(urllib.request.Request("http://localhost:8000/v1/predict/file", body, headers))
     print(answer.status, len(answer.read()) > 50)
 """
-    assert stack.compose("exec", "-T", "api", "python", "-c", script, stack.token).split("\n")[:2] == [
+    said = stack.compose("exec", "-T", "api", "python", "-c", script, stack.token, json.dumps(PENGUIN))
+    assert said.splitlines() == ["200 True", "200 True"]
         "200 True",
         "200 True",
     ]
@@ -199,7 +205,7 @@ def test_every_answer_is_in_the_log_exactly_once(stack: Stack) -> None:
 
 
 def test_the_front_door_speaks_tls_and_shows_the_page_and_the_api(stack: Stack, tmp_path: Path) -> None:
-    run("docker", "build", "-q", "-t", "mlops-standin-haproxy", "-f", "tests/docker/haproxy.dockerfile", "tests/docker")
+    stand_in("haproxy")
     file, plain, secure = tmp_path / "door.pem", str(free_port()), str(free_port())
     trust = write_certificate(file)
     file.chmod(0o644)
@@ -222,6 +228,32 @@ def test_the_front_door_speaks_tls_and_shows_the_page_and_the_api(stack: Stack, 
     stack.answered += 1
     assert ask("/metrics") == 404
     assert ask("/voila/templates/mlops/static/app.css") == 200
+
+
+def test_prometheus_logs_in_by_itself_and_finds_the_api_up(stack: Stack) -> None:
+    run(
+        "docker",
+        "build",
+        "-q",
+        "-t",
+        "mlops-standin-prometheus",
+        "-f",
+        "tests/docker/prometheus.dockerfile",
+        "tests/docker",
+    )
+    port = free_port()
+    stack.environment |= {"PROMETHEUS_IMAGE": "mlops-standin-prometheus", "PROMETHEUS_PORT": str(port)}
+    stack.compose("--profile", "observe", "up", "-d", "prometheus")
+
+    def value() -> list[str]:
+        try:
+            address = f"http://127.0.0.1:{port}/api/v1/query?query=up%7Bjob%3D%22mlops-api%22%7D"
+            with urllib.request.urlopen(address, timeout=5) as answer:
+                return [item["value"][1] for item in json.loads(answer.read())["data"]["result"]]
+        except OSError:
+            return []
+
+    until(lambda: value() == ["1"])
 
 
 def test_it_stops_in_order_and_a_start_finds_everything(stack: Stack) -> None:
