@@ -19,6 +19,15 @@ help: ## list the commands
 run: .venv/all ## the whole series on the flights, then a summary
 	@mlops run
 
+# Small enough for every change that is proposed; large enough that the champion must still beat every baseline.
+SMOKE := tune.trials=6 tune.seconds=30 tune.rows=10000 train.bootstrap=50 serve.requests=100 serve.swaps=1 frontend.changes=20 frontend.pictures=false
+
+smoke: .venv/all ## the series on a small budget; `git checkout params.yaml` gives the large one back
+	@mlops run $(SMOKE:%=--set %)
+
+notebooks: .venv/all ## every notebook on its whole budget, whether or not anything changed
+	@mlops run --force
+
 test: .venv/dev ## all tests
 	@pytest -n 2 --dist loadfile
 
