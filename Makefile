@@ -20,7 +20,7 @@ run: .venv/all ## the whole series on the flights, then a summary
 	@mlops run
 
 test: .venv/dev ## all tests
-	@pytest -n 2 --dist loadfile
+	@pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/dev ## the tests that need no run of the series
 	@pytest -n 2 -m "not slow"
