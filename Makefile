@@ -29,7 +29,7 @@ notebooks: .venv/all ## every notebook on its whole budget, whether or not anyth
 	@mlops run --force
 
 test: .venv/dev ## all tests
-	@pytest -n 2 --dist loadfile
+	@pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/dev ## the tests that need no run of the series
 	@pytest -n 2 -m "not slow"

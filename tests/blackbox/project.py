@@ -205,11 +205,6 @@ def stages_run(done: Done) -> list[str]:
     return list(dict.fromkeys(said))
 
 
-def before_serving(done: Done) -> list[str]:
-    """The same without the last ones, which run only if training gave another bundle."""
-    return [stage for stage in stages_run(done) if stage not in ("serve", "package", "deploy", "frontend")]
-
-
 def draw_flights(source: Path, target: Path) -> None:
     """Every third day, and of it every eighth aircraft with all its flights: 13 thousand rows from every month."""
     flights = pd.read_parquet(source)

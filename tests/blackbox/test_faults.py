@@ -100,7 +100,7 @@ def test_a_cell_that_kills_its_kernel_ends_the_run_at_once(untouched: Project) -
 
 def test_a_cell_that_takes_too_long_is_ended(untouched: Project) -> None:
     break_notebook(untouched, "version", "Make a version", "import time\ntime.sleep(600)")
-    done = untouched.mlops("stage", "version", "--timeout", "3", timeout=60)
+    done = untouched.mlops("stage", "version", "--timeout", "10", timeout=120)
     assert done.code == 1, done
     no_traceback(done.err, limit=4)
     assert "'Make a version'" in done.err
@@ -199,16 +199,16 @@ def fill(project: Project, left: int) -> Path:
 
 
 def test_a_full_disk_ends_in_a_clear_line_and_the_next_run_completes(tiny_disk: Project) -> None:
-    versions = tiny_disk.versions()
+    command, versions = ("run", "--stage", "train", "--set", "train.coverage=0.8"), tiny_disk.versions()
     for left in (0, 100 << 10, 1 << 20):
         filler = fill(tiny_disk, left)
-        done = tiny_disk.mlops("run", "--set", "train.coverage=0.8")
+        done = tiny_disk.mlops(*command)
         assert done.code == 1, done
         no_traceback(done.err, limit=4)
         assert "space" in done.err.lower(), done
         filler.unlink()
         assert "coverage" in tiny_disk.path("params.yaml").read_text(), "params.yaml was cut"
-    assert tiny_disk.mlops("run", "--set", "train.coverage=0.8").code == 0
+    assert tiny_disk.mlops(*command).code == 0
     assert len(tiny_disk.versions()) == len(versions) + 1
     assert tiny_disk.mlops("verify").code == 0
     assert not [path for path in tiny_disk.root.rglob("*.tmp") if ".dvc" not in path.parts]

@@ -278,7 +278,6 @@ def test_a_second_run_does_nothing_and_leaves_every_byte(used: Project) -> None:
     assert used.hashes() == before
     assert used.versions() == versions
     assert used.query("mlflow.db", "select count(*) from runs") == runs
-    assert done.seconds < 20
 
 
 def test_a_forced_run_gives_the_same_bytes(used: Project) -> None:

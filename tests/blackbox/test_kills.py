@@ -3,13 +3,10 @@
 import signal
 
 import pytest
-from project import Project, at_work_in, before_serving, end_group, family, stages_run, survivors, wait_until
+from project import Project, at_work_in, end_group, family, stages_run, survivors, wait_until
 
 # A trial whose process is gone is put back once it has been silent for 20 seconds; one without a heartbeat, never.
-LEFT_RUNNING = """
-    select number, heartbeat from trials left join trial_heartbeats using (trial_id) where state = 'RUNNING'
-    and (heartbeat is null or julianday(heartbeat) < julianday('now') - 60 / 86400.0)
-"""
+RUNNING = "select trial_id, heartbeat from trials left join trial_heartbeats using (trial_id) where state = 'RUNNING'"
 
 
 def start_search(project: Project, trials: int):
@@ -56,19 +53,23 @@ def test_a_killed_run_is_finished_by_the_next_one_with_one_new_version(used: Pro
     process.communicate(timeout=20)
     nobody_is_left(used, members)
     kept = used.finished_trials()
-    with used.change(".mlops/optuna.db") as connection:  # as if the kill had come before the first heartbeat
-        connection.execute("delete from trial_heartbeats")
+    (first, _), *silent = used.query(".mlops/optuna.db", RUNNING)
+    with used.change(".mlops/optuna.db") as connection:  # as if one was killed before its first, the others long ago
+        connection.execute("update trial_heartbeats set heartbeat = datetime(heartbeat, '-1 hour')")
+        connection.execute("delete from trial_heartbeats where trial_id = ?", (first,))
     wanted = len(kept) + 2
-    done = used.mlops("run", "--set", f"tune.trials={wanted}")
+    done = used.mlops("run", "--stage", "train", "--set", f"tune.trials={wanted}")
     assert done.code == 0, done
-    assert before_serving(done) == ["tune", "train"]
+    assert stages_run(done) == ["tune", "train"]
     assert used.finished_trials()[: len(kept)] == kept, "finished trials are kept as they were"
     assert wanted <= len(used.finished_trials()) <= wanted + 1
     assert len(used.versions()) == len(versions) + 1
-    assert used.query(".mlops/optuna.db", LEFT_RUNNING) == []
+    running = dict(used.query(".mlops/optuna.db", RUNNING))
+    assert not {trial for trial, _ in silent} & set(running), "they went back into the queue"
+    assert None not in running.values(), "it can be seen that nobody works on it"
     assert used.query("mlflow.db", "select count(*) from runs where status = 'RUNNING'") == [(0,)]
     assert used.mlops("verify").code == 0
     assert used.mlops("doctor").code in (0, 1)
-    again = used.mlops("run")
+    again = used.mlops("run", "--stage", "train")
     assert stages_run(again) == []
     assert len(used.versions()) == len(versions) + 1

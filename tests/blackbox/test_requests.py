@@ -58,11 +58,6 @@ def test_a_wrong_request_ends_in_one_line_that_names_the_fix(
     refuses(asked, "run", *arguments, says=says)
 
 
-def test_a_misspelt_parameter_is_answered_within_two_seconds(asked: Project) -> None:
-    fastest = min(asked.mlops("run", "--set", "tune.trails=5").seconds for _ in range(3))
-    assert fastest < 2.0
-
-
 def test_outside_a_checkout_one_line_says_so(tmp_path: Path) -> None:
     done = Project(tmp_path).mlops("run")
     assert done.code == 2, done

@@ -6,54 +6,16 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 from project import STAGES, Done, Project, end_group, wait_until
 
 from mlops_core.processes import free_port
 
-WAYS = ("root", "beside")
-
-
-@pytest.fixture(scope="module")
-def papermill(finished, copier, shared: Path) -> dict[tuple[str, str], tuple[int, str, Path]]:
-    """Every notebook by stock papermill, from the root and beside the notebook; both series at the same time."""
-    script = (
-        "import subprocess, sys\n"
-        "for name in sys.argv[2:]:\n"
-        "    command = [sys.executable, '-m', 'papermill', f'notebooks/{name}.ipynb', f'plain-{name}.ipynb',"
-        " '--no-progress-bar']\n"
-        "    done = subprocess.run(command + (['--cwd', 'notebooks'] if sys.argv[1] == 'beside' else []),"
-        " capture_output=True, text=True)\n"
-        "    open(f'plain-{name}.log', 'w').write(f'{done.returncode}\\n{done.stderr}')\n"
-    )
-    projects = {way: copier(finished[0]) for way in WAYS}
-    started = {
-        way: project.start(sys.executable, "-c", script, way, *STAGES.values()) for way, project in projects.items()
-    }
-    results = {}
-    for way, process in started.items():
-        try:
-            process.communicate(timeout=300)
-        finally:
-            end_group(process, 9)
-        for stage, name in STAGES.items():
-            code, _, err = projects[way].path(f"plain-{name}.log").read_text().partition("\n")
-            results[way, stage] = int(code), err, projects[way].path(f"plain-{name}.ipynb")
-    return results
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_a_notebook_runs_with_stock_papermill(papermill: dict, way: str, stage: str) -> None:
-    code, err, path = papermill[way, stage]
-    assert code == 0, err[-2000:]
-    cells = [cell for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code"]
-    assert all(cell["execution_count"] for cell in cells if cell["source"])
-
 
 @pytest.fixture(scope="module")
 def nbmake(used: Project) -> Done:
+    """Every notebook by a tool that knows nothing of this project, in its own folder, as JupyterLab would."""
     return used.run(
         sys.executable, "-m", "pytest", "--nbmake", "-q", "-rA", "-p", "no:cacheprovider", "-c", "/dev/null",
         *[f"notebooks/{name}.ipynb" for name in STAGES.values()],
@@ -62,6 +24,15 @@ def nbmake(used: Project) -> Done:
 
 def test_a_notebook_passes_under_nbmake(nbmake: Done, stage: str) -> None:
     assert re.search(rf"PASSED \S*{STAGES[stage]}\.ipynb", nbmake.out), nbmake
+
+
+def test_stock_papermill_runs_a_notebook_from_the_root(used: Project) -> None:
+    before = len(used.finished_trials())
+    done = used.run("papermill", "notebooks/06_tune.ipynb", "out.ipynb", "-p", "trials", str(before + 1))
+    assert done.code == 0, done
+    assert len(used.finished_trials()) > before
+    cells = json.loads(used.path("out.ipynb").read_text())["cells"]
+    assert all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code" and cell["source"])
 
 
 def test_papermill_prints_the_parameters_of_a_notebook(used: Project, stage: str) -> None:
