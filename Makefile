@@ -10,11 +10,11 @@ export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export DO_NOT_TRACK := true
 
-.PHONY: help setup run test test-fast serve app lab ui rehearse bench lint format lock readme clean images passwords up down batch docker-test certificate backup restore
+.PHONY: help setup run test test-fast serve app lab ui rehearse bench lint format lock readme clean images passwords up down batch docker-test certificate backup restore smoke notebooks metrics-diff comment tools push pull sign publish verify deploy sbom scan
 .DEFAULT_GOAL := help
 
 help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 run: .venv/all ## the whole series on the flights, then a summary
 	@mlops run
@@ -27,6 +27,15 @@ smoke: .venv/all ## the series on a small budget; `git checkout params.yaml` giv
 
 notebooks: .venv/all ## every notebook on its whole budget, whether or not anything changed
 	@mlops run --force
+
+metrics-diff: .venv/all ## after make smoke: its metrics against those of BASE (origin/main) on the same budget
+	@.ci/metrics-diff
+
+comment: # reports/metrics-diff.md below the pull request PULL_REQUEST, in place of the last one
+	@head -c 60000 reports/metrics-diff.md | gh pr comment "$$PULL_REQUEST" --edit-last --create-if-none --body-file -
+
+tools: ## the programs that some tests drive: a browser, Prometheus, HAProxy
+	@.ci/tools
 
 test: .venv/dev ## all tests
 	@pytest -n 3 --dist loadfile --no-loadscope-reorder
@@ -52,11 +61,14 @@ rehearse: .venv/all ## releases of the API acted out behind a proxy, good and ba
 bench: .venv/dev ## the benchmarks, each beside its floor
 	@python -m benchmarks
 
-lint: .venv/dev ## ruff, mypy, import layers, notebook rules, what deploy/ holds
+lint: .venv/dev ## ruff, mypy, import layers, notebook rules, deploy/, workflows
 	@ruff format --check . && ruff check .
 	@mypy
 	@lint-imports --no-logo
 	@pytest -q -m "not slow" tests/test_notebooks.py tests/cloud
+	@check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@check-jsonschema -q --builtin-schema vendor.dependabot .github/dependabot.yml
+	@zizmor -q --offline --strict-collection .github
 
 format: .venv/dev ## put the code into the one style
 	@ruff format . && ruff check --fix .
@@ -100,11 +112,23 @@ certificate: ## a self-signed certificate for the front door (COMPOSE_PROFILES=t
 	@cat deploy/compose/tls/cert.pem deploy/compose/tls/key.pem > deploy/compose/tls/door.pem
 	@echo "deploy/compose/tls/door.pem, for 90 days; callers must be told to trust it"
 
+sbom: .venv/dev ## what is in each image, as CycloneDX, into reports/sbom
+	@deploy/images/sbom.sh $(TAG)
+
+scan: .venv/dev ## known weaknesses of what the images install; asks the internet, and says no to any without a reason
+	@deploy/images/scan.sh
+
 backup: ## copy databases and artefacts of the stack into backups/; it stands still for some seconds
 	@deploy/compose/backup.sh
 
 restore: ## put a backup back: make restore FROM=backups/….tar
 	@deploy/compose/restore.sh "$(FROM)"
+# ---- releases: the images that CI tested, on their way to where they run; deploy/release says what each needs
+push pull sign publish verify: # images by commit into and out of REGISTRY; signed, named VERSION; signatures looked at
+	@deploy/release/images.sh $@
+
+deploy: ## release VERSION to TO (gcp, aws, kubernetes) behind gates, and back by itself when one fails
+	@case "$$TO" in gcp|aws|kubernetes) exec "deploy/release/$$TO.sh" ;; *) echo "make deploy TO=gcp, aws or kubernetes" >&2; exit 2 ;; esac
 
 readme: .venv/dev ## write the numbers in README.md from the last run
 	@python -m benchmarks.readme
