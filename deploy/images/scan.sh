@@ -12,5 +12,5 @@ done < deploy/images/exceptions.txt
 for lock in serve app mlflow pipeline; do
     echo "requirements/$lock.txt"
     # shellcheck disable=SC2086  # one option each
-    pip-audit --progress-spinner off --require-hashes --disable-pip -r "requirements/$lock.txt" $ignored
+    pip-audit --strict --progress-spinner off --require-hashes --disable-pip -r "requirements/$lock.txt" $ignored
 done
