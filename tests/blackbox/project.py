@@ -32,7 +32,7 @@ SMALL = {
     "frontend.pictures": False,
 }
 # A run's products, and what a project does not need.
-LEFT_OUT = ("dvc.lock", "reports/", "tests/", "docs/", "benchmarks/", ".ci/", ".github/")
+LEFT_OUT = ("dvc.lock", "reports/", "tests/", "docs/", "benchmarks/", ".ci/")
 STAGES = {
     "ingest": "01_ingest",
     "preprocess": "02_preprocess",
