@@ -79,9 +79,9 @@ LOCK_api := serve
 LOCK_app := app
 LOCK_mlflow := mlflow
 LOCK_pipeline := pipeline
-COMMIT := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+COMMIT = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 TAG ?= local
-COMPOSE := COMMIT=$(COMMIT) TAG=$(TAG) docker compose
+COMPOSE = COMMIT=$(COMMIT) TAG=$(TAG) docker compose
 
 images: $(IMAGES:%=image-%) ## build the images of all parts
 
