@@ -1,14 +1,10 @@
 """What every test here may use: fixed hypothesis examples, small bundles, one finished run, a real PostgreSQL."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-# One thread per process: two OpenMP teams on two cores wait for each other ten times as long as they work.
-os.environ["OMP_NUM_THREADS"] = "1"  # it is read once, as scikit-learn is imported
 
 import pytest
 from filelock import FileLock
@@ -16,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from project import Done, Project, copy_project, make_project
 from sqlalchemy import create_engine, make_url
 from tables import TASKS, make_bundle
+from threadpoolctl import threadpool_limits
 
 # The same examples on every machine, and no limits of time: a busy one is not a wrong one.
 settings.register_profile(
@@ -23,7 +20,9 @@ settings.register_profile(
 )
 settings.load_profile("tests")
 
-MACHINE = {"MPLBACKEND": "agg"}
+# One thread per process: two OpenMP teams on two cores wait for each other ten times as long as they work.
+MACHINE = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+threadpool_limits(1, "openmp")  # and here, where the variable would change how Arrow reads
 
 
 # The longest files, none of them left for the end: the one that makes the finished run, some that need none, the rest.
