@@ -20,7 +20,7 @@ run: .venv/all ## the whole series on the flights, then a summary
 	@mlops run
 
 # Small enough for every change that is proposed; large enough that the champion must still beat every baseline.
-SMOKE := tune.trials=6 tune.seconds=30 tune.rows=10000 train.bootstrap=50 serve.requests=100 serve.swaps=1 frontend.changes=20 frontend.pictures=false
+SMOKE := tune.trials=4 tune.seconds=120 tune.rows=20000 tune.families=[boosting] train.bootstrap=30 serve.requests=100 serve.swaps=1 frontend.changes=20 frontend.pictures=false
 
 smoke: .venv/all ## the series on a small budget; `git checkout params.yaml` gives the large one back
 	@mlops run $(SMOKE:%=--set %)
