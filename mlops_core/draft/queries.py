@@ -1,4 +1,4 @@
-"""What a query returns as a file of the project; imported by those who ask a database, for SQLAlchemy takes its time."""
+"""What a query returns as a file of the project; apart, as SQLAlchemy is slow to import."""
 
 import io
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A table from wherever it is (a file, an address; queries lie in `queries`) as a file of the project, with its hash."""
+"""A table from wherever it is (a file, an address; else see `queries`) as a file of the project, with its hash."""
 
 import hashlib
 import re
