@@ -33,6 +33,17 @@ class TableError(MLOpsError):
     """The joined table is not what the dataset file says."""
 
 
+class SuspicionError(MLOpsError):
+    """A feature predicts so well alone that it may be the answer under another name."""
+
+    def __init__(self, dataset: str, column: str, roc_auc: float) -> None:
+        self.dataset, self.column, self.roc_auc = dataset, column, roc_auc
+        super().__init__(
+            f"Column '{column}' alone ranks the target with an AUC of {roc_auc:.3f}: is it known in time? If so, say "
+            f"`trusted: true` in data/datasets/{dataset}.yaml, if not `role: ignore`. (The limit: preprocess.audit_auc)"
+        )
+
+
 def read_raw(spec: DatasetSpec, raw: Path) -> dict[str, pd.DataFrame]:
     """The accepted rows of every table, as experiment 1 wrote them."""
     return {name: pd.read_parquet(raw / f"{name}.parquet") for name in spec.tables()}
@@ -90,7 +101,21 @@ def split_rows(spec: DatasetSpec, table: pd.DataFrame, params: Params) -> pd.Ser
         raise TableError(
             f"No rows are left to {empty[0]}: the table has too few days, groups or rows for the splits asked for."
         )
+    if spec.task != "regression":
+        _check_classes(spec, table[spec.target].astype("str"), split)
     return split
+
+
+def _check_classes(spec: DatasetSpec, labels: pd.Series, split: pd.Series) -> None:
+    """Raises TableError for a class that no training row has: a model could never name it."""
+    counts, learned = labels.value_counts(), set(labels[split == "train"])
+    if unknown := [label for label in counts.index if label not in learned]:
+        by = spec.time or spec.group
+        raise TableError(
+            f"Class '{unknown[0]}' of '{spec.target}' is in {counts[unknown[0]]:,} rows, none of which trains, as rows "
+            f"are split by '{by}'. Merge it with another class, drop its rows, or give '{by}' another role in "
+            f"data/datasets/{spec.name}.yaml."
+        )
 
 
 def columns_of(table: pd.DataFrame, names: list[str]) -> dict[str, Values]:
@@ -233,6 +258,13 @@ def audit_leaks(spec: DatasetSpec, table: pd.DataFrame, limit: float) -> pd.Data
     audit["too_late"] = [minutes_from_event(moment) > horizon for moment in audit["known_at"]]
     audit["suspicious"] = (audit["roc_auc"] > limit) | (audit["too_late"] & (audit["roc_auc"] > 0.55))
     return audit.sort_values("roc_auc", ascending=False, ignore_index=True)
+
+
+def require_no_leaks(spec: DatasetSpec, audit: pd.DataFrame) -> None:
+    """Raises SuspicionError for a feature that the audit suspects and nobody has vouched for."""
+    suspected = audit[audit["suspicious"] & (audit["role"] == "feature") & ~audit["trusted"]]
+    if len(suspected):
+        raise SuspicionError(spec.name, str(suspected["column"].iloc[0]), float(suspected["roc_auc"].iloc[0]))
 
 
 def count_splits(spec: DatasetSpec, table: pd.DataFrame, split: pd.Series) -> pd.DataFrame:

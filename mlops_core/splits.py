@@ -8,12 +8,24 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from mlops_core.errors import MLOpsError
 from mlops_core.params import PreprocessParams
 
 Ints = npt.NDArray[np.int64]
 Split = Literal["train", "calibrate", "test"]
 SPLITS: tuple[Split, ...] = ("train", "calibrate", "test")
 MIN_MONTHS = 6
+
+
+class FoldsError(MLOpsError):
+    """Too little to validate on."""
+
+    def __init__(self, units: int, kind: str, folds: int) -> None:
+        self.units, self.kind, self.folds = units, kind, folds
+        super().__init__(
+            f"{units} training {kind} are too few for {folds} validation windows. Lower tune.folds, or declare no "
+            f"{'time column' if kind == 'days' else 'group'}: rows are drawn at random then."
+        )
 
 
 def months_of(time: pd.Series) -> Ints:
@@ -75,6 +87,8 @@ def random_folds(target: pd.Series, groups: pd.Series | None, count: int, seed: 
     from sklearn.model_selection import GroupKFold, KFold, StratifiedGroupKFold, StratifiedKFold
 
     codes = None if groups is None else pd.factorize(groups, use_na_sentinel=False)[0]
+    if (units := len(target) if codes is None else codes.max() + 1) < count:
+        raise FoldsError(units, "rows" if codes is None else "groups", count)
     if pd.api.types.is_numeric_dtype(target.dtype):
         kind = KFold(count, shuffle=True, random_state=seed) if codes is None else GroupKFold(count)
     elif codes is None:
@@ -99,6 +113,8 @@ def forward_folds(time: pd.Series, count: int) -> list[tuple[Ints, Ints]]:
     """
     days = days_of(time)
     known = np.unique(days)
+    if len(known) - len(known) // 3 < count or len(known) // 3 < 1:
+        raise FoldsError(len(known), "days", count)
     edges = np.linspace(len(known) // 3, len(known), count + 1).astype(int)
     folds = []
     for start, stop in pairwise(edges):

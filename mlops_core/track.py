@@ -58,7 +58,8 @@ def honest_rows(spec: DatasetSpec, table: pd.DataFrame, folds: int, seed: int) -
     if spec.time:
         return forward_folds(table[spec.time], folds)[-1]
     groups = table[spec.group] if spec.group else None
-    return random_folds(table[spec.target], groups, max(folds, 5), seed)[-1]
+    most = groups.nunique(dropna=False) if groups is not None else len(table)
+    return random_folds(table[spec.target], groups, max(folds, min(5, most)), seed)[-1]
 
 
 def random_rows(rows: int, share: float, seed: int) -> tuple[Ints, Ints]:
@@ -84,7 +85,7 @@ def run_baselines(
             families[name],
             _settings(families[name]),
             model,
-            score(schema.task, target[check], raw_answer(model, matrix[check]), bins),
+            score(schema.task, target[check], raw_answer(model, matrix[check], len(schema.classes)), bins),
         )
         for name, model in models.items()
     }
@@ -93,7 +94,7 @@ def run_baselines(
         leaky = np.column_stack([matrix, day]).astype("float32")
         fit, check = random_rows(len(table), len(check) / len(table), seed)
         model = build_estimator("boosting", _with_day(schema), {}, seed).fit(leaky[fit], target[fit])
-        scores = score(schema.task, target[check], raw_answer(model, leaky[check]), bins)
+        scores = score(schema.task, target[check], raw_answer(model, leaky[check], len(schema.classes)), bins)
         results[WRONG_WAY] = Baseline("boosting", {"split": "random", "day_of_year": True}, model, scores)
     return results
 

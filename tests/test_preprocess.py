@@ -7,6 +7,7 @@ from mlops_core.datasets import LeakError, build_dataset
 from mlops_core.features import find_problems
 from mlops_core.preprocess import (
     JoinError,
+    SuspicionError,
     TableError,
     audit_leaks,
     build_schema,
@@ -19,6 +20,7 @@ from mlops_core.preprocess import (
     keep_known_outcomes,
     read_schema,
     read_split,
+    require_no_leaks,
     split_rows,
     write_splits,
 )
@@ -69,6 +71,22 @@ def test_a_target_with_one_value_teaches_nothing():
 def test_a_target_that_is_missing_everywhere_teaches_nothing():
     with pytest.raises(TableError, match="'outcome' is missing in every row"):
         keep_known_outcomes(make_spec(), make_table().assign(outcome=None))
+
+
+def test_a_class_that_no_training_row_has_is_named_with_the_fix():
+    table = make_table("multiclass")
+    table.loc[table.index[-1], "outcome"] = "c"
+    table = table[(table["outcome"] != "c") | (table.index == table.index[-1])].reset_index(drop=True)
+    with pytest.raises(TableError, match=r"Class 'c' of 'outcome' is in 1 rows, none of which trains.*split by 'at'"):
+        split_rows(make_spec("multiclass"), table, make_params())
+
+
+def test_a_suspected_column_is_named_with_the_fix_unless_somebody_vouched_for_it():
+    table = make_table().assign(amount=lambda rows: np.where(rows["outcome"] == "yes", 5.0, -5.0))
+    audit = audit_leaks(make_spec(), table, limit=0.9)
+    with pytest.raises(SuspicionError, match=r"Column 'amount' alone ranks .*trusted: true.*small.yaml"):
+        require_no_leaks(make_spec(), audit)
+    require_no_leaks(make_spec(), audit.assign(trusted=True))
 
 
 def test_rows_without_an_outcome_are_left_out_and_the_rest_comes_in_order_of_time():

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tables import make_params
 
 from mlops_core.splits import (
+    FoldsError,
     days_of,
     forward_folds,
     months_of,
@@ -161,3 +162,24 @@ def test_a_sample_larger_than_the_table_is_the_table():
 def test_months_and_days_are_counted_from_1970(text, month, day):
     time = pd.Series([pd.Timestamp(text)])
     assert (months_of(time)[0], days_of(time)[0]) == (month, day)
+
+
+@pytest.mark.parametrize("days", [1, 2, 3])
+def test_too_few_days_for_the_windows_are_said(days):
+    with pytest.raises(
+        FoldsError, match=f"{days} training days are too few for 3 validation windows. Lower tune.folds"
+    ):
+        forward_folds(moments(range(days)), 3)
+
+
+def test_each_window_has_days_before_it_and_in_it_as_soon_as_there_are_enough():
+    assert [(len(train), len(check)) for train, check in forward_folds(moments(range(5)), 3)] == [
+        (1, 1),
+        (2, 1),
+        (3, 2),
+    ]
+
+
+def test_too_few_groups_for_the_folds_are_said():
+    with pytest.raises(FoldsError, match="2 training groups are too few for 3"):
+        random_folds(pd.Series(["a", "b"] * 5), pd.Series(["g", "h"] * 5), 3, 1)

@@ -1,5 +1,6 @@
 """Runs one notebook as a stage: papermill, a quick kernel, a line for every named cell, all or nothing on disk."""
 
+import builtins
 import logging
 import os
 import re
@@ -144,7 +145,7 @@ def _cause(error: Exception, timeout: int | None) -> str:
     own = (
         error.ename.endswith("Error")
         and any("mlops_core" in line for line in error.traceback)
-        and not hasattr(__builtins__, error.ename)
+        and not hasattr(builtins, error.ename)
     )
     return plain[0] if own else f"{error.ename}: {plain[0]}"
 

@@ -73,10 +73,19 @@ def export_onnx(model: Pipeline, inputs: int) -> bytes:
     return bytes(graph.SerializeToString(deterministic=True))
 
 
-def raw_answer(model: Pipeline, matrix: Floats) -> npt.NDArray[np.float64]:
-    """Probabilities, or values for regression, from scikit-learn."""
-    answer = model.predict_proba(matrix) if hasattr(model, "predict_proba") else model.predict(matrix)
-    return np.asarray(answer, dtype="float64")
+def raw_answer(model: Pipeline, matrix: Floats, classes: int = 0) -> npt.NDArray[np.float64]:
+    """Probabilities, or values for regression, from scikit-learn.
+
+    `classes` says how many there are, for a model whose rows may have lacked one: it gets no probability.
+    """
+    if not hasattr(model, "predict_proba"):
+        return np.asarray(model.predict(matrix), dtype="float64")
+    answer = np.asarray(model.predict_proba(matrix), dtype="float64")
+    if answer.shape[1] >= classes:
+        return answer
+    whole = np.zeros((len(answer), classes))
+    whole[:, model.classes_] = answer
+    return whole
 
 
 def graph_answer(graph: bytes, matrix: Floats) -> npt.NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """What a trial is: settings drawn from a family's space, fitted and scored fold by fold."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,15 @@ DEFAULTS: Mapping[str, Mapping[str, Any]] = {
         "max_features": 0.5,
     },
 }
+# What scikit-learn chooses, as near as the space allows: no regularisation is not in it.
+SKLEARN = {
+    "learning_rate": 0.1,
+    "max_iter": 100,
+    "max_leaf_nodes": 31,
+    "min_samples_leaf": 20,
+    "l2_regularization": 0.01,
+    "max_features": 1.0,
+}
 FEW_ROWS, FEW_PER_LEAF = 20_000, 20  # of a small table, leaves of a hundred rows would be most of it
 
 
@@ -39,6 +48,12 @@ def first_settings(family: str, rows: int) -> dict[str, Any]:
     """The family's first trial for a table of so many training rows."""
     small = family == "boosting" and rows < FEW_ROWS
     return {**DEFAULTS[family], **({"min_samples_leaf": FEW_PER_LEAF} if small else {})}
+
+
+def first_trials(families: Sequence[str], rows: int) -> list[dict[str, Any]]:
+    """What a study begins with. On few rows the baseline is in the race: thirty trials may all be worse than it."""
+    trials = [parameters_of(family, first_settings(family, rows)) for family in families]
+    return [*trials, parameters_of("boosting", SKLEARN)] if "boosting" in families and rows < FEW_ROWS else trials
 
 
 @dataclass(frozen=True)
@@ -107,7 +122,7 @@ def evaluate_trial(trial: optuna.Trial, schema: Schema, folds: list[Fold], param
     losses: list[float] = []
     for step, fold in enumerate(folds):
         model = build_estimator(family, schema, settings, params.seed).fit(fold.train, fold.train_target)
-        answer = raw_answer(model, fold.validate)
+        answer = raw_answer(model, fold.validate, len(schema.classes))
         losses.append(score(schema.task, fold.validate_target, answer)[metric_of(schema.task)])
         if not np.isfinite(losses[-1]):
             raise MLOpsError(f"Trial {trial.number}: the loss is not a number with {settings}.")

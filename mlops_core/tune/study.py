@@ -17,7 +17,7 @@ from sqlalchemy import text
 from mlops_core.database import create_once, sqlite_file
 from mlops_core.errors import MLOpsError
 from mlops_core.params import Params
-from mlops_core.tune.objective import first_settings, parameters_of, settings_of
+from mlops_core.tune.objective import first_trials, settings_of
 
 HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 20
@@ -75,7 +75,7 @@ def build_pruner() -> optuna.pruners.BasePruner:
 
 
 def create_study(name: str, url: str, folder: Path, params: Params, rows: int) -> None:
-    """Makes the database and the study under a lock, with each family's first settings for so many rows."""
+    """Makes the database and the study under a lock, with its first trials for so many rows."""
     # What Optuna says at a lower level carries the time of day, which would land in the notebook.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -84,8 +84,8 @@ def create_study(name: str, url: str, folder: Path, params: Params, rows: int) -
             study_name=name, storage=open_storage(url), direction="minimize", load_if_exists=True
         )
         if not study.trials:
-            for family in params.tune.families:
-                study.enqueue_trial(parameters_of(family, first_settings(family, rows)))
+            for trial in first_trials(params.tune.families, rows):
+                study.enqueue_trial(trial)
 
     create_once(url, folder, create)
 
