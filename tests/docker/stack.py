@@ -119,8 +119,16 @@ class Stack:
         return self.compose("exec", "-T", "db", "psql", "-U", "postgres", "-d", database, "-Atc", sql).strip()
 
     def logged(self) -> int:
-        """Rows of the prediction log."""
-        return int(self.query("predictions", "SELECT count(*) FROM mlops_predictions"))
+        """Rows that the prediction log holds; a request of several is one record."""
+        return int(self.query("predictions", "SELECT coalesce(sum(rows), 0) FROM mlops_predictions"))
+
+    def settled(self) -> int:
+        """The same, once it has stood still for a second."""
+        before = -1
+        while (now := self.logged()) != before:
+            before = now
+            time.sleep(1)
+        return now
 
 
 @contextmanager
