@@ -74,6 +74,13 @@ class Visit:
             self.page.locator(".mlops-ask .mlops-plot[data-drawn]").nth(place).wait_for()
         return self
 
+    def unfold(self) -> "Visit":
+        """Shows the fields of what matters less, too; which these are is the model's say."""
+        more = self.page.locator(".mlops-more")
+        if more.count():
+            more.click()
+        return self
+
     def tab(self, name: str) -> None:
         self.page.get_by_role("button", name=name, exact=True).click()
 

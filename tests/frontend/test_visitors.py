@@ -69,7 +69,7 @@ def test_a_wrong_password_is_refused_and_a_right_one_shows_an_answer(visit, mode
 
 
 def test_the_form_shows_the_example_to_the_digit(visit, champion, model, titles):
-    visit.open().sign_in().answered()
+    visit.open().sign_in().answered().unfold()
     visit.page.wait_for_timeout(500)  # in which a slider would have come to rest on a step of its own
     for name in (champion.slider, champion.number):
         shown = visit.page.get_by_role("textbox", name=titles[name]).input_value()
@@ -77,7 +77,7 @@ def test_the_form_shows_the_example_to_the_digit(visit, champion, model, titles)
 
 
 def test_a_moved_slider_changes_the_number_to_what_the_service_says(visit, api: Running, champion, model, titles):
-    visit.open().sign_in().answered()
+    visit.open().sign_in().answered().unfold()
     first = model.classes[0]
     before = visit.numbers()[first]
     slider = visit.page.get_by_role("slider", name=titles[champion.slider])
