@@ -83,10 +83,14 @@ COMMIT = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 TAG ?= local
 COMPOSE = COMMIT=$(COMMIT) TAG=$(TAG) docker compose
 
+# CI keeps layers in a registry: CACHE_FROM is where they are looked for, CACHE_TO where they are left.
+CACHE = $(if $(CACHE_FROM),--load --cache-from type=registry$(comma)ref=$(CACHE_FROM)/mlops-$*:cache) $(if $(CACHE_TO),--cache-to type=registry$(comma)ref=$(CACHE_TO)/mlops-$*:cache$(comma)mode=max)
+comma := ,
+
 images: $(IMAGES:%=image-%) ## build the images of all parts
 
 image-%:
-	@docker build -q --target $* --build-arg COMMIT=$(COMMIT) --build-arg LOCK=$$(sha256sum requirements/$(LOCK_$*).txt | cut -d' ' -f1) -t mlops-$*:$(TAG) . >/dev/null
+	@docker build -q --target $* $(CACHE) --build-arg COMMIT=$(COMMIT) --build-arg LOCK=$$(sha256sum requirements/$(LOCK_$*).txt | cut -d' ' -f1) -t mlops-$*:$(TAG) . >/dev/null
 	@docker image inspect -f 'mlops-$*:$(TAG) {{.Size}} bytes' mlops-$*:$(TAG)
 
 passwords:

@@ -30,6 +30,7 @@ from mlops_core.processes import open_socket
 
 SWITCH_SECONDS = 0.0005  # Python's own ten times that is how long a small request would wait for a large one's thread
 KEEP_ALIVE_SECONDS = 30
+POLL_SECONDS = 0.1
 M_ARENA_MAX, ARENAS = -8, 2  # malloc.h of glibc
 CLOSE_HEADER = (b"connection", b"close")
 
@@ -63,6 +64,15 @@ class Server(uvicorn.Server):
         for connection in waiting:
             await loop.connect_accepted_socket(self._make_protocol, connection)
         await super().shutdown(sockets)
+
+    async def _wait_tasks_to_complete(self) -> None:
+        """Ends at the second Ctrl+C, too: from Python 3.12 on, asyncio's servers wait for their connections."""
+        waiting = asyncio.ensure_future(super()._wait_tasks_to_complete())
+        try:
+            while not (waiting.done() or self.force_exit):
+                await asyncio.wait([waiting], timeout=POLL_SECONDS)
+        finally:
+            waiting.cancel()
 
     def _make_protocol(self) -> asyncio.Protocol:
         kind: Any = self.config.http_protocol_class

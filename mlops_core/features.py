@@ -203,7 +203,8 @@ def _moments(values: Values) -> npt.NDArray[np.datetime64]:
         return values.astype("datetime64[s]")
     if TEXTS.issuperset(map(type, values)):
         return np.array(values, dtype="datetime64[s]")  # None becomes NaT
-    return np.array([np.datetime64("NaT") if is_missing(value) else value for value in values], dtype="datetime64[s]")
+    missing = np.datetime64("NaT", "s")
+    return np.array([missing if is_missing(value) else value for value in values], dtype="datetime64[s]")
 
 
 def _minute_of_day(moments: npt.NDArray[np.datetime64]) -> npt.NDArray[np.int64]:

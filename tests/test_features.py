@@ -203,7 +203,7 @@ def test_a_value_at_the_edge_of_what_is_allowed_is_taken(column, value):
     assert encode(schema_of(column), {"x": [value]}, 1).shape == (1, 1)
 
 
-@pytest.mark.parametrize("value", [None, math.nan, np.float32("nan"), np.datetime64("NaT")])
+@pytest.mark.parametrize("value", [None, math.nan, np.float32("nan"), np.datetime64("NaT", "s")])
 @pytest.mark.parametrize("kind", ["number", "integer", "category", "boolean", "datetime"])
 def test_a_gap_is_a_problem_only_where_a_value_is_required(kind, value):
     assert problem(Column("x", kind, required=True), value) == "is required"

@@ -22,7 +22,7 @@ for part in api app mlflow pipeline; do
     sign)
       digest=$(digest_of "$image:$commit")
       cosign sign --yes "$image@$digest"
-      cosign attest --yes --type spdxjson --predicate "dist/sbom/mlops-$part.spdx.json" "$image@$digest" ;;
+      cosign attest --yes --type cyclonedx --predicate "reports/sbom/$part.json" "$image@$digest" ;;
     publish)
       digest=$(digest_of "$image:$commit")
       name "$image@$digest" "$image:${VERSION:?}"
