@@ -11,7 +11,6 @@ from sklearn.pipeline import Pipeline
 from mlops_core.datasets import DatasetSpec
 from mlops_core.estimators import build_estimator
 from mlops_core.evaluation import (
-    TINY,
     Floats,
     build_scorer,
     difference_with_interval,
@@ -88,22 +87,15 @@ def compare_with_best(
     groups: npt.NDArray[np.int64],
     params: Params,
 ) -> dict[str, Any]:
-    """The best of all other answers, and how much lower or higher the first one's loss is, with its interval.
-
-    `one_mistake` is what the other would lose if it were wrong once, as sure as it mostly is.
-    """
+    """The best of all other answers, and how much lower or higher the first one's loss is, with its interval."""
     metric = metric_of(task)
-    names = list(answers)
     first, *others = (build_scorer(task, truth, answer, params.train.bins) for answer in answers.values())
     once = np.ones(len(truth))
     losses = [scorer(once)[metric] for scorer in others]
     best = int(np.argmin(losses))
     weights = resample_weights(groups, params.train.bootstrap, params.seed)
     difference, low, high = difference_with_interval(first, others[best], metric, weights)
-    sure = answers[names[best + 1]].max(axis=1) if task != "regression" else np.zeros(1)
-    one_mistake = float(np.median(-np.log(np.maximum(1 - sure, TINY))))
-    found = {"difference": difference, "low": low, "high": high, "one_mistake": one_mistake}
-    return {"baseline": names[best + 1], **found}
+    return {"baseline": list(answers)[best + 1], "difference": difference, "low": low, "high": high}
 
 
 def slices_of(spec: DatasetSpec, table: pd.DataFrame, importance: Mapping[str, float]) -> pd.DataFrame:
