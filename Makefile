@@ -128,6 +128,7 @@ backup: ## copy databases and artefacts of the stack into backups/; it stands st
 
 restore: ## put a backup back: make restore FROM=backups/….tar
 	@deploy/compose/restore.sh "$(FROM)"
+
 # ---- releases: the images that CI tested, on their way to where they run; deploy/release says what each needs
 push pull sign publish verify: # images by commit into and out of REGISTRY; signed, named VERSION; signatures looked at
 	@deploy/release/images.sh $@

@@ -35,6 +35,7 @@ jobs:
     steps:
       - uses: actions/setup-python@v5
       - uses: ./.github/actions/setup
+  release: {uses: $/.github/workflows/deploy.yml}
 """
 
 
@@ -73,7 +74,7 @@ def test_a_template_that_no_tool_could_read_is_named(tmp_path, name):
 def test_a_workflow_is_told_by_what_starts_it_and_by_what_is_pinned(tmp_path):
     write(tmp_path, ".github/workflows/ci.yml", WORKFLOW)
     facts = describe_workflows(tmp_path)[".github/workflows/ci.yml"]
-    assert facts == {"starts on": "push, schedule", "jobs": "lint, test", "pinned": "1 of 2 actions"}
+    assert facts == {"starts on": "push, schedule", "jobs": "lint, test, release", "pinned": "1 of 2 actions"}
 
 
 @pytest.mark.parametrize(("text", "starts"), [("on: push\njobs: {}", "push"), ("on: [push, release]", "push, release")])

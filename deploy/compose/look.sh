@@ -1,7 +1,6 @@
 #!/bin/sh
 # Says what of the stack is up, once it is; and what is missing.
 set -eu
-port=${API_PORT:-8000}
 for _ in $(seq 60); do
     docker compose ps --status running --services | grep -qx api && break
     sleep 1
@@ -13,7 +12,7 @@ for _ in $(seq 30); do
 done
 docker compose ps --format 'table {{.Service}}\t{{.Status}}'
 if [ "$state" = healthy ]; then
-    echo "API on http://127.0.0.1:$port, page on http://127.0.0.1:${APP_PORT:-8866}; sign in as admin with MLOPS_ADMIN_PASSWORD of .env"
+    echo "API on http://$(docker compose port api 8000), page on http://$(docker compose port app 8866); sign in as admin with MLOPS_ADMIN_PASSWORD of .env"
 else
     echo "No model yet: make batch runs the series in its container, and the API picks the champion up by itself"
 fi

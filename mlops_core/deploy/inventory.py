@@ -12,6 +12,7 @@ import yaml
 from mlops_core.errors import MLOpsError
 
 SUFFIXES = (".yaml", ".yml", ".json")
+LOCAL = (".", "$/")  # workflows of this very commit
 PINNED = re.compile(r"@[0-9a-f]{40}$")
 
 
@@ -82,7 +83,7 @@ def describe_workflows(root: Path) -> dict[str, dict[str, str]]:
     for file in _files(root / ".github" / "workflows"):
         (tree,) = read_documents(root, file)
         starts = tree.get("on", tree.get(True, {}))  # YAML 1.1 reads a bare `on` as true
-        used = [name for name in _find_used(tree) if not name.startswith(".")]
+        used = [name for name in _find_used(tree) if not name.startswith(LOCAL)]
         found[file.relative_to(root).as_posix()] = {
             "starts on": starts if isinstance(starts, str) else ", ".join(starts),
             "jobs": ", ".join(tree.get("jobs", {})),

@@ -4,7 +4,9 @@ import hashlib
 import json
 
 import pytest
-from stack import CHECKOUT, run
+from stack import CHECKOUT, engine, run
+
+from mlops_core import package
 
 TARGETS = ("api", "app", "mlflow", "pipeline")
 LOCKS = {"api": "serve", "app": "app", "mlflow": "mlflow", "pipeline": "pipeline"}
@@ -88,3 +90,14 @@ def test_an_edit_of_our_code_rebuilds_no_package(images: dict[str, str]) -> None
     for target, old, new in zip(images, ids, edited, strict=True):
         kept = [layer for layer in old if layer in new]
         assert len(kept) >= len(old) - (4 if target == "pipeline" else 2), target
+
+
+def test_notebook_08_sees_the_engine_the_layers_and_what_a_container_may_not_do(images: dict[str, str]) -> None:
+    assert package.find_engine() == engine()
+    layers = package.read_layers(images["api"])
+    assert sum(layer.megabytes for layer in layers) == pytest.approx(facts(images["api"])["Size"] / MEGABYTE, rel=0.01)
+    assert any("/opt/venv" in layer.made_by for layer in layers)
+    said = package.try_hardened(images["api"], "id -un; touch /srv/mlops/x 2>&1; command -v gcc || echo no compiler")
+    assert [word in said for word in ("mlops", "Read-only", "no compiler")] == [True] * 3
+    with pytest.raises(package.EngineError, match="docker history failed"):
+        package.read_layers("no-such-image:here")
