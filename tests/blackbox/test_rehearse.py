@@ -36,11 +36,12 @@ def test_who_is_refused_at_once_is_never_asked_by_a_caller(told: list[str]) -> N
 
 
 def test_who_is_killed_or_hangs_had_traffic_and_has_none_left(told: list[str]) -> None:
-    broken = [act for act in told if "gets SIG" in act]
-    assert len(broken) == 2
-    for act in broken:
-        assert " 0 answered by the new one" not in act
-        assert "the proxy finds it down" in act
+    killed, hanging = (act for act in told if "gets SIG" in act)
+    assert " 0 answered by the new one" not in killed
+    assert " 0 answered by the new one" not in hanging
+    # A broken connection counts at once, the third one marks it down: either may be seen first. A hanging one breaks none.
+    assert "the proxy finds it down" in killed or "requests failed there, beside" in killed
+    assert "the proxy finds it down" in hanging
 
 
 def test_nothing_is_left_of_a_rehearsal(used: Project, told: list[str]) -> None:
