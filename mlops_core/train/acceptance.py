@@ -22,7 +22,7 @@ class NotAcceptableError(MLOpsError):
 def check_acceptable(metrics: Metrics, task: str, params: Params, calibration_rows: int, test_rows: int) -> None:
     """Raises NotAcceptableError for what must not be served.
 
-    A baseline is certainly better when the whole interval of the difference says so.
+    A baseline is certainly better when the whole interval of `final.compare_with_best` says so.
     """
     metric, rival, file = metric_of(task), metrics["beats"], f"data/datasets/{params.dataset}.yaml"
     word, ours, base = metric.replace("_", " "), metrics["test"][metric], metrics["baselines"]["base rate"][metric]

@@ -39,7 +39,7 @@ def test_who_is_killed_or_hangs_had_traffic_and_has_none_left(told: list[str]) -
     killed, hanging = (act for act in told if "gets SIG" in act)
     assert " 0 answered by the new one" not in killed
     assert " 0 answered by the new one" not in hanging
-    # A broken connection counts at once, the third one marks it down: either may be seen first. A hanging one breaks none.
+    # A broken connection counts at once, the third one marks it down: either may be seen first. Who hangs breaks none.
     assert "the proxy finds it down" in killed or "requests failed there, beside" in killed
     assert "the proxy finds it down" in hanging
 
