@@ -1,14 +1,24 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 from places import open_place
+from server import PASSWORD, running
+from tables import TASKS
+from visits import make_project
 
 from mlops_core.deploy import gates
-from mlops_core.deploy.gates import Limits, RefusedError, pass_proxy_gate, pass_traffic_gate, read_golden
+from mlops_core.deploy.gates import (
+    Golden,
+    Limits,
+    Login,
+    RefusedError,
+    pass_proxy_gate,
+    pass_smoke_gate,
+    pass_traffic_gate,
+    read_golden,
+)
 from mlops_core.deploy.proxy import BLUE, GREEN, find_haproxy, start_proxy
 from mlops_core.serve.client import Client
-from mlops_core.serve.predictor import load_predictor
 from mlops_core.serve.traffic import keep_asking
 
 ROOT = Path(__file__).parents[1]
@@ -105,10 +115,22 @@ def test_who_is_not_healthy_from_where_the_proxy_stands_is_refused_there(under_l
     assert "Layer7 wrong status" in refused.value.reason
 
 
-@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
-def test_golden_rows_are_questions_whose_answers_are_the_recorded_ones(bundles, task):
-    golden, predictor = read_golden(bundles[task]), load_predictor(bundles[task])
-    columns = {name: [row[name] for row in golden.instances] for name in golden.instances[0]}
-    answers, problems = predictor.predict_columns(columns, len(golden.instances))
-    assert problems == []
-    assert answers == pytest.approx(np.array(golden.answers))
+@pytest.mark.parametrize("task", TASKS)
+def test_a_version_of_any_task_passes_the_smoke_gate_by_the_recorded_answers_alone(bundles, tmp_path, task):
+    golden = read_golden(bundles[task])
+    others = Golden(golden.instances, [[number + 0.01 for number in row] for row in golden.answers])
+    fewer = Golden(golden.instances, golden.answers[1:])
+    with running(make_project(tmp_path / "project", bundles[task])) as server:
+
+        def ask(expected):
+            clients = [Client(server.port) for _ in range(2)]
+            try:
+                return pass_smoke_gate(*clients, Login("ada", PASSWORD), expected)
+            finally:
+                for client in clients:
+                    client.close()
+
+        assert ask(golden).startswith(f"{len(golden.answers)} golden rows as recorded")
+        for wrong in (others, fewer):
+            with pytest.raises(RefusedError, match="golden rows get other answers"):
+                ask(wrong)

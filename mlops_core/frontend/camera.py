@@ -1,5 +1,6 @@
 """Pictures of the page in its states, taken where Chromium is at hand: what a visitor sees, not what we meant."""
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -43,44 +44,56 @@ async def _leave(page: Page) -> None:
     await page.context.close()
 
 
-async def take_pictures(address: str, name: str, password: str, table: Path, folder: Path) -> list[Path]:
-    """Full-page PNGs of every state of the page at `address`; `table` is what is uploaded. Needs Chromium."""
-    taken: list[Path] = []
+async def _shoot(page: Page, folder: Path, state: str) -> Path:
+    await page.screenshot(path=folder / f"{state}.png", full_page=True)
+    return folder / f"{state}.png"
 
-    async def shoot(page: Page, state: str) -> None:
-        taken.append(folder / f"{state}.png")
-        await page.screenshot(path=taken[-1], full_page=True)
 
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=find_browser(), args=OPTIONS)
-        page = await _open(browser, address)
-        await shoot(page, "sign_in")
-        await _sign_in(page, name, "not the password")
-        await page.get_by_role("alert").wait_for()
-        await shoot(page, "wrong_password")
+async def _visit(browser: Browser, address: str, name: str, password: str, table: Path, folder: Path) -> list[Path]:
+    """One visitor at a desk, from the sign-in to the last tab."""
+    page = await _open(browser, address)
+    taken = [await _shoot(page, folder, "sign_in")]
+    await _sign_in(page, name, "not the password")
+    await page.get_by_role("alert").wait_for()
+    taken.append(await _shoot(page, folder, "wrong_password"))
+    await _sign_in(page, name, password)
+    await _answered(page)
+    await page.wait_for_timeout(KEPT_MS)
+    taken.append(await _shoot(page, folder, "ask"))
+    slider = page.locator(".noUi-handle").first
+    await slider.focus()
+    for _ in range(12):
+        await slider.press("ArrowRight")
+    await page.wait_for_timeout(KEPT_MS)
+    for tab in TABS:
+        await page.get_by_role("button", name=tab, exact=True).click()
+        if tab == "Table":
+            await page.get_by_label("Choose a table").set_input_files(table)
+            await page.get_by_role("button", name="Get the answers").click()
+            await page.get_by_text("rows answered").wait_for()
+        await page.wait_for_timeout(SETTLE_MS)
+        taken.append(await _shoot(page, folder, tab.lower()))
+    await _leave(page)
+    return taken
+
+
+async def _glance(browser: Browser, address: str, name: str, password: str, folder: Path) -> list[Path]:
+    """Others who only look at their first answer: in the dark, and on a phone."""
+    taken = []
+    for state, options in {"ask_dark": {"dark": True}, "ask_phone": {"phone": True}}.items():
+        page = await _open(browser, address, **options)
         await _sign_in(page, name, password)
         await _answered(page)
-        await page.wait_for_timeout(KEPT_MS)
-        await shoot(page, "ask")
-        slider = page.locator(".noUi-handle").first
-        await slider.focus()
-        for _ in range(12):
-            await slider.press("ArrowRight")
-        await page.wait_for_timeout(KEPT_MS)
-        for tab in TABS:
-            await page.get_by_role("button", name=tab, exact=True).click()
-            if tab == "Table":
-                await page.get_by_label("Choose a table").set_input_files(table)
-                await page.get_by_role("button", name="Get the answers").click()
-                await page.get_by_text("rows answered").wait_for()
-            await page.wait_for_timeout(SETTLE_MS)
-            await shoot(page, tab.lower())
+        taken.append(await _shoot(page, folder, state))
         await _leave(page)
-        for state, options in {"ask_dark": {"dark": True}, "ask_phone": {"phone": True}}.items():
-            page = await _open(browser, address, **options)
-            await _sign_in(page, name, password)
-            await _answered(page)
-            await shoot(page, state)
-            await _leave(page)
-        await browser.close()
     return taken
+
+
+async def take_pictures(address: str, name: str, password: str, table: Path, folder: Path) -> list[Path]:
+    """Full-page PNGs of every state of the page at `address`; `table` is what is uploaded. Needs Chromium."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=find_browser(), args=OPTIONS)
+        visitor = address, name, password
+        visits = await asyncio.gather(_visit(browser, *visitor, table, folder), _glance(browser, *visitor, folder))
+        await browser.close()
+    return [picture for visit in visits for picture in visit]
