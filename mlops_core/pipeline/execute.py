@@ -17,7 +17,6 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.execute import execute_notebook
 from traitlets.config import Config
 
-import mlops_core.pipeline.quick_imports  # noqa: F401  before papermill, see there
 from mlops_core.errors import MLOpsError
 from mlops_core.paths import state_dir
 from mlops_core.pipeline.notebooks import (
