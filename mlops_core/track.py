@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
 from mlops_core.datasets import DatasetSpec
-from mlops_core.estimators import build_estimator
+from mlops_core.estimators import Model, build_estimator
 from mlops_core.evaluation import Floats, score
 from mlops_core.features import Floats as Matrix
 from mlops_core.features import Schema
@@ -27,7 +26,7 @@ class Baseline:
 
     family: str
     settings: dict[str, object]
-    model: Pipeline
+    model: Model
     scores: dict[str, float]
 
 
@@ -41,7 +40,7 @@ def _settings(family: str) -> dict[str, object]:
     return dict(DEFAULTS["logistic"]) if family == "logistic" else {}
 
 
-def fit_baselines(schema: Schema, matrix: Matrix, target: npt.NDArray[np.generic], seed: int) -> dict[str, Pipeline]:
+def fit_baselines(schema: Schema, matrix: Matrix, target: npt.NDArray[np.generic], seed: int) -> dict[str, Model]:
     """Base rate, a linear model and scikit-learn's default boosting, fitted on the given rows."""
     return {
         name: build_estimator(family, schema, _settings(family), seed).fit(matrix, target)
@@ -49,7 +48,7 @@ def fit_baselines(schema: Schema, matrix: Matrix, target: npt.NDArray[np.generic
     }
 
 
-def baseline_answers(models: dict[str, Pipeline], matrix: Matrix) -> dict[str, Floats]:
+def baseline_answers(models: dict[str, Model], matrix: Matrix) -> dict[str, Floats]:
     return {name: raw_answer(model, matrix) for name, model in models.items()}
 
 

@@ -33,6 +33,18 @@ def test_the_exported_graph_answers_as_the_model_does(family, task):
     check_parity(parity_differences(expected, found), 1e-5)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("mean", "spread"), [(0, 1e-6), (1013, 0.5), (1e9, 3)])
+def test_a_number_that_varies_little_for_its_size_is_exported_as_it_is(family, mean, spread):
+    schema, _, table = fit("regression", family)
+    matrix, target = encode_table(schema, table), encode_target(schema, table)
+    target = mean + spread * (target - target.mean()) / target.std()
+    model = build_estimator(family, schema, {}, 0).fit(matrix, target)
+    found = graph_answer(export_onnx(model, len(schema.inputs)), matrix)
+    check_parity(parity_differences(raw_answer(model, matrix), found), 1e-5)
+    assert np.corrcoef(found.ravel(), target)[0, 1] > 0.5
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_constant_is_the_base_rate_or_the_mean(task):
     schema, model, table = fit(task, "constant")

@@ -10,7 +10,7 @@ from tables import TASKS, make_table
 from mlops_core.features import encode
 from mlops_core.preprocess import columns_of, encode_table
 from mlops_core.serve.bundle import Constants
-from mlops_core.serve.predictor import calibrate, load_predictor
+from mlops_core.serve.predictor import answers_agree, calibrate, load_predictor
 from mlops_core.train.calibration import conformal_level, nonconformity
 
 NAMES = ["at", "amount", "count", "kind", "gate", "open"]
@@ -148,3 +148,31 @@ def test_a_gap_is_answered_where_gaps_are_allowed(predictors):
     assert problems == []
     np.testing.assert_array_equal(answer, predictor.predict(encode(predictor.schema, columns, 1)))
     assert answer.sum() == pytest.approx(1)
+
+
+SAME = [
+    ([[0.3, 0.7]], [[0.3 + 5e-7, 0.7 - 5e-7]]),
+    ([157309.8125, 90000.0], [157310.09375, 90000.0]),
+    ([[157309.8125], [90000.0]], [157309.8125, 90000.0]),
+    ([1013.0, 1012.9], [1013.0000005, 1012.9]),
+    ([5.0], [5.0]),
+]
+OTHER = [
+    ([[0.3, 0.7]], [[0.30001, 0.69999]]),
+    ([[0.3, 0.7], [0.5, 0.5]], [[0.3, 0.7]]),
+    ([157309.8125, 90000.0], [157320.0, 90000.0]),
+    ([1013.0, 1012.9], [1012.9, 1013.0]),
+    ([3e-7, 1e-7], [1e-7, 3e-7]),
+    ([5.0], [5.1]),
+    ([float("nan")], [5.0]),
+]
+
+
+@pytest.mark.parametrize(("answers", "expected"), SAME)
+def test_answers_that_differ_by_float32s_rounding_agree(answers, expected):
+    assert answers_agree(answers, expected)
+
+
+@pytest.mark.parametrize(("answers", "expected"), OTHER)
+def test_answers_that_differ_by_more_do_not_agree(answers, expected):
+    assert not answers_agree(answers, expected)

@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
 from skl2onnx.common._container import ModelComponentContainer
 from skl2onnx.common.data_types import FloatTensorType
-from sklearn.pipeline import Pipeline
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.preprocessing import StandardScaler
 
 from mlops_core.errors import MLOpsError
+from mlops_core.estimators import Model
 from mlops_core.features import Floats
 from mlops_core.serve.predictor import open_session
 
@@ -55,17 +58,34 @@ def _plain_attributes() -> Iterator[None]:
         ModelComponentContainer.add_node = original
 
 
-def export_onnx(model: Pipeline, inputs: int) -> bytes:
+def _scale_back(graph: ModelProto, scaler: StandardScaler) -> None:
+    """Appends what turns standard deviations into the target's own unit, in float64."""
+    names = {"scale": scaler.scale_, "mean": scaler.mean_}
+    graph.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in names.items())
+    graph.graph.node.extend(
+        [
+            helper.make_node("Cast", [graph.graph.output[-1].name], ["scaled"], to=TensorProto.DOUBLE),
+            helper.make_node("Mul", ["scaled", "scale"], ["centred"]),
+            helper.make_node("Add", ["centred", "mean"], ["value"]),
+        ]
+    )
+    graph.graph.output[-1].CopyFrom(helper.make_tensor_value_info("value", TensorProto.DOUBLE, [None, 1]))
+
+
+def export_onnx(model: Model, inputs: int) -> bytes:
     """The fitted pipeline as an ONNX graph: input `x` (rows × `inputs`, float32), last output the answer."""
     options = {"zipmap": False} if hasattr(model, "predict_proba") else None
+    scaled = isinstance(model, TransformedTargetRegressor)
     with _plain_attributes():
         graph = to_onnx(
-            model,
+            model.regressor_ if scaled else model,
             initial_types=[("x", FloatTensorType([None, inputs]))],
             options=options,
             target_opset=OPSET,
             name=GRAPH_NAME,
         )
+    if scaled:
+        _scale_back(graph, model.transformer_)
     # The converter lists them in the order of a set, which differs from process to process.
     opsets = sorted(graph.opset_import, key=lambda opset: opset.domain)
     del graph.opset_import[:]
@@ -73,7 +93,7 @@ def export_onnx(model: Pipeline, inputs: int) -> bytes:
     return bytes(graph.SerializeToString(deterministic=True))
 
 
-def raw_answer(model: Pipeline, matrix: Floats, classes: int = 0) -> npt.NDArray[np.float64]:
+def raw_answer(model: Model, matrix: Floats, classes: int = 0) -> npt.NDArray[np.float64]:
     """Probabilities, or values for regression, from scikit-learn.
 
     `classes` says how many there are, for a model whose rows may have lacked one: it gets no probability.

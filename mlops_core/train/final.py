@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
 from mlops_core.datasets import DatasetSpec
-from mlops_core.estimators import build_estimator
+from mlops_core.estimators import Model, build_estimator
 from mlops_core.evaluation import (
     Floats,
     build_scorer,
@@ -32,7 +31,7 @@ FEW_TO_CALIBRATE, CROSSED_FOLDS = 1000, 5
 
 def fit_final(
     schema: Schema, best: Mapping[str, Any], matrix: Matrix, target: npt.NDArray[np.generic], seed: int
-) -> Pipeline:
+) -> Model:
     """The tuned model on every training row."""
     return build_estimator(str(best["family"]), schema, best["settings"], seed).fit(matrix, target)
 
