@@ -28,7 +28,7 @@ def test_a_run_of_any_task_is_logged_with_its_model_and_without_a_word_about_who
     for name in ("dvc.yaml", "params.yaml"):
         (tmp_path / name).touch()
     (tmp_path / "requirements").mkdir()
-    (tmp_path / "requirements" / "serve.txt").write_text("numpy==2.0.0\n")
+    (tmp_path / "requirements" / "all.txt").write_text("numpy==2.0.0\n")
     done = subprocess.run(
         [sys.executable, "-c", LOG, str(tmp_path), *TASKS], capture_output=True, text=True, check=False
     )

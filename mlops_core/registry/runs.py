@@ -102,7 +102,7 @@ def log_run(store: Store, experiment: str, record: RunRecord, data: DataRecord, 
             dataset = mlflow.data.from_pandas(
                 data.sample, source=source, name=data.name, digest=data.digest[:36], targets=data.target
             )
-        mlflow.log_input(dataset, context=data.context)
+            mlflow.log_input(dataset, context=data.context)
         mlflow.log_metrics(dict(record.metrics))
         for name, figure in record.figures.items():
             mlflow.log_figure(figure, f"figures/{name}.png")
