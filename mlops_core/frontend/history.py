@@ -33,14 +33,17 @@ class Entry:
         return answer_words(self.model, self.answer)[0]
 
     @property
-    def number_text(self) -> str:
+    def how_sure(self) -> str:
+        """The probability of the class that is explained, or where a number lies between."""
+        if not self.model.classes:
+            return " to ".join(spoken(self.model, float(edge)) for edge in self.answer["interval"])
         label = explained_class(self.model, self.answer)
-        value = spoken(self.model, value_of(self.answer, label))
-        return f"{label} {value}" if label else value
+        return f"{label} {spoken(self.model, value_of(self.answer, label))}"
 
     @property
     def title(self) -> str:
-        return f"{self.number} · {self.at:%H:%M:%S} · {self.number_text}"
+        said = self.how_sure if self.model.classes else self.head
+        return f"{self.number} · {self.at:%H:%M:%S} · {said}"
 
 
 def escape_cell(text: str) -> str:
@@ -53,10 +56,10 @@ def to_csv(entries: list[Entry]) -> bytes:
     names = list(dict.fromkeys(name for entry in entries for name in entry.row))
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["at", "answer", "value", "model", "prediction_id", *names])
+    writer.writerow(["at", "answer", "how_sure", "model", "prediction_id", *names])
     for entry in entries:
         model = f"{entry.model.name} {entry.answer.get('version', entry.model.version)}"
-        fixed = [entry.at.isoformat(timespec="seconds"), entry.head, entry.number_text, model, entry.answer["id"]]
+        fixed = [entry.at.isoformat(timespec="seconds"), entry.head, entry.how_sure, model, entry.answer["id"]]
         asked = [entry.row.get(name) for name in names]
         cells = ["" if value is None else value for value in [*fixed, *asked]]
         writer.writerow([escape_cell(cell) if isinstance(cell, str) else cell for cell in cells])
@@ -70,7 +73,7 @@ def differences(first: Entry, second: Entry) -> list[tuple[str, str, str]]:
         for column in first.model.columns
         if first.row.get(column.name) != second.row.get(column.name)
     ]
-    return [*lines, ("Answer", f"{first.head}, {first.number_text}", f"{second.head}, {second.number_text}")]
+    return [*lines, ("Answer", f"{first.head}, {first.how_sure}", f"{second.head}, {second.how_sure}")]
 
 
 class History:
@@ -105,11 +108,9 @@ class History:
         hide(self._pair)
 
     def _show(self) -> None:
-        lines = [
-            (e.number, f"{e.at:%H:%M:%S}", e.head, e.number_text, self._changed(e)) for e in reversed(self.entries)
-        ]
+        lines = [(e.number, f"{e.at:%H:%M:%S}", e.head, e.how_sure, self._changed(e)) for e in reversed(self.entries)]
         count = f"{len(lines)} answer{'s' if len(lines) > 1 else ''} of this session"
-        self._table.value = show_table(("No.", "Time", "Answer", "Value", "Changed"), lines, count)
+        self._table.value = show_table(("No.", "Time", "Answer", "How sure", "Changed"), lines, count)
         self._export.data = to_csv(self.entries)
         options = [(entry.title, entry.number) for entry in reversed(self.entries)]
         for choice, place in ((self._first, 1), (self._second, 0)):  # the newest with the one before

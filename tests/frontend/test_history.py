@@ -58,3 +58,9 @@ def test_nothing_is_left_after_clearing():
     history.clear()
     assert history._export.data == b""
     assert history.entries == []
+
+
+def test_a_number_is_kept_with_where_it_lies_between():
+    first, second = make_history(ROW, {**ROW, "amount": 2.0}, task="regression").entries
+    assert differences(first, second)[-1] == ("Answer", *["12.5 kg, 8 kg to 17 kg"] * 2)
+    assert first.title.endswith(" · 12.5 kg")
