@@ -35,6 +35,12 @@ class Column:
         label = self.label or self.name
         return f"{label} ({self.unit})" if self.unit else label
 
+    @property
+    def holds_years(self) -> bool:
+        """Whole numbers of which training saw none outside of what calendars say: 1,974 would be misread."""
+        low, high = self.seen_low, self.seen_high
+        return self.type == "integer" and low is not None and high is not None and 1000 <= low <= high <= 2200
+
     def show_category(self, category: str) -> str:
         """`EWR · Newark Liberty Intl`."""
         readable = self.names.get(category, "")
@@ -47,7 +53,7 @@ class Column:
         if self.type == "boolean":
             return "yes" if value else "no"
         if self.type in NUMERIC:
-            return number_text(value)
+            return f"{value:.0f}" if self.holds_years else number_text(value)
         if self.type == "datetime":
             return str(value).replace("T", " ")
         return self.show_category(str(value))

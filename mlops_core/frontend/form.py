@@ -9,7 +9,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
-from mlops_core.frontend.facts import NUMERIC, Column, Model, Row, number_text
+from mlops_core.frontend.facts import NUMERIC, Column, Model, Row
 from mlops_core.frontend.words import hide
 
 FEW = 12  # so many choices fit into a menu; more are searched by typing
@@ -44,7 +44,7 @@ def read_number(column: Column, text: str) -> Reading:
         return Reading(problem="must be a whole number")
     low, high = -LARGEST if column.low is None else column.low, LARGEST if column.high is None else column.high
     if not low <= value <= high:
-        return Reading(problem=f"must lie between {number_text(low)} and {number_text(high)}")
+        return Reading(problem=f"must lie between {column.show(low)} and {column.show(high)}")
     return Reading(int(value) if column.type == "integer" else value, mark=_unusual(column, value))
 
 
@@ -52,7 +52,7 @@ def _unusual(column: Column, value: float) -> str:
     low, high = column.seen_low, column.seen_high
     if low is None or high is None or low <= value <= high:
         return ""
-    return f"The model has only seen {number_text(low)} to {number_text(high)}."
+    return f"The model has only seen {column.show(low)} to {column.show(high)}."
 
 
 def read_category(column: Column, text: str) -> Reading:

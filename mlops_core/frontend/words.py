@@ -7,7 +7,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from mlops_core.frontend.charts import explained_class, spoken
-from mlops_core.frontend.facts import Model, number_text, percent
+from mlops_core.frontend.facts import Model, number_text, percent, score_text
 from mlops_core.frontend.failures import Notice
 
 METRICS = {
@@ -114,7 +114,7 @@ def show_because(model: Model, answer: Mapping[str, Any]) -> str:
 
 def show_origin(model: Model) -> str:
     """Which model answers, how old it is, and how well it did."""
-    scores = [f"{METRICS[name]} {model.metrics[name]:.3f}" for name in HEADLINE if name in model.metrics]
+    scores = [f"{METRICS[name]} {score_text(model.metrics[name])}" for name in HEADLINE if name in model.metrics]
     parts = [
         f"{model.name} version {model.version}",
         model.age(),

@@ -67,3 +67,11 @@ def test_a_category_is_shown_with_its_readable_name():
 
 def test_columns_are_ranked_by_what_the_model_looks_at():
     assert [column.name for column in make_model().by_importance][:3] == ["amount", "kind", "at"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "value", "text"),
+    [(1872, 2010, 1974, "1974"), (1872, 2010, None, "not known"), (900, 2010, 1974, "1,974"), (0, 5000, 1974, "1,974")],
+)
+def test_a_year_is_no_amount(low, high, value, text):
+    assert Column("built", "integer", seen_low=low, seen_high=high).show(value) == text

@@ -36,6 +36,11 @@ def test_the_origin_names_version_scores_and_threshold():
         assert part in shown
 
 
+def test_the_scores_of_a_number_read_as_people_write_them():
+    shown = words.show_origin(make_model("regression", metrics={"rmse": 24773.877, "r2": 0.9079}))
+    assert "R² 0.908, RMSE 24,774" in shown
+
+
 @given(st.text(max_size=20))
 def test_nothing_from_outside_becomes_markup(text):
     evil = f"{EVIL}{text}"

@@ -57,7 +57,8 @@ function withShortNames(layout, data, width) {
     const [text, ...rest] = name.split("  ");
     return [text.length > SHORT ? `${text.slice(0, SHORT - 1)}…` : text, ...rest].join("  ");
   });
-  return { ...layout, yaxis: { ...layout.yaxis, tickvals: names, ticktext: short } };
+  const few = { ...layout.xaxis, nticks: 4, tickangle: 0 };
+  return { ...layout, xaxis: few, yaxis: { ...layout.yaxis, tickvals: names, ticktext: short } };
 }
 
 function element(tag, properties = {}, ...children) {
