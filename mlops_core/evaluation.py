@@ -12,6 +12,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 TINY = 1e-15
+LARGE = 100
 INTERVAL = (2.5, 97.5)
 SLICE_ROWS, SLICE_SHARE = 200, 0.1
 
@@ -19,6 +20,11 @@ SLICE_ROWS, SLICE_SHARE = 200, 0.1
 def metric_of(task: str) -> str:
     """The loss that studies minimise and promotions compare."""
     return "rmse" if task == "regression" else "log_loss"
+
+
+def spoken(value: float) -> str:
+    """A score as text: four decimals of a small one, none of a large one, such as an error in dollars."""
+    return f"{value:.4f}" if abs(value) < LARGE else f"{value:,.0f}"
 
 
 def log_losses(truth: Ints, probabilities: Floats) -> Floats:

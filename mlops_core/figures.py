@@ -13,6 +13,8 @@ from IPython.display import HTML, Image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mlops_core.evaluation import spoken
+
 # Okabe and Ito's palette, distinguishable without full colour vision.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#8A8A8A"
 DPI = 110
@@ -32,7 +34,7 @@ def _axes(title: str, x: str, y: str, size: tuple[float, float] = (7.0, 3.6)) ->
     return figure, axes
 
 
-def _spoken(metric: str) -> str:
+def _in_words(metric: str) -> str:
     names = {"roc_auc": "ROC-AUC", "ece": "calibration error", "rmse": "RMSE", "r2": "R²"}
     return names.get(metric, metric.replace("_", " "))
 
@@ -122,7 +124,7 @@ def scores_of_runs(scores: pd.DataFrame, metric: str, wrong: str) -> Figure:
     """One dot per run, more is better; the run that must not be believed is marked."""
     ordered = scores.sort_values(metric)
     best = ordered.drop(index=wrong, errors="ignore")[metric].idxmax()
-    figure, axes = _axes(f"The honest best is {best}; {wrong} flatters itself", _spoken(metric), "")
+    figure, axes = _axes(f"The honest best is {best}; {wrong} flatters itself", _in_words(metric), "")
     colours = [ORANGE if name == wrong else BLUE for name in ordered.index]
     axes.scatter(ordered[metric], ordered.index, c=colours, s=70, zorder=3)
     for name, value in ordered[metric].items():
@@ -138,7 +140,7 @@ def search_history(trials: pd.DataFrame, metric: str) -> Figure:
     complete = trials[trials["state"] == "complete"]
     gain = complete["loss"].iloc[0] - complete["loss"].min()
     figure, axes = _axes(
-        f"{len(trials)} trials gain {gain:.4f} on the first one", "trial", f"validation {_spoken(metric)}"
+        f"{len(trials)} trials gain {spoken(gain)} on the first one", "trial", f"validation {_in_words(metric)}"
     )
     for family, colour in zip(sorted(complete["family"].unique()), (BLUE, ORANGE, GREEN), strict=False):
         chosen = complete[complete["family"] == family]
@@ -166,7 +168,7 @@ def search_slices(trials: pd.DataFrame, parameters: list[str], metric: str) -> F
         axes.set_xlabel(name.split(".")[-1].replace("_", " "), fontsize=9)
         axes.grid(alpha=0.25)
         axes.tick_params(labelsize=8)
-    panels[0].set_ylabel(_spoken(metric))
+    panels[0].set_ylabel(_in_words(metric))
     figure.suptitle("Where the good trials lie (brighter: later)", x=0.01, ha="left", fontsize=11, fontweight="bold")
     return figure
 
@@ -219,7 +221,9 @@ def cost_figure(costs: pd.DataFrame, threshold: float) -> Figure:
 def scores_with_baselines(scores: pd.DataFrame, metric: str) -> Figure:
     """Test scores with their intervals; `scores` has one line per model with `metric`, `_low`, `_high`."""
     ordered = scores.sort_values(metric, ascending=False)
-    figure, axes = _axes(f"{ordered.index[-1]} has the lowest {_spoken(metric)} on the test rows", _spoken(metric), "")
+    figure, axes = _axes(
+        f"{ordered.index[-1]} has the lowest {_in_words(metric)} on the test rows", _in_words(metric), ""
+    )
     errors = np.abs(ordered[[f"{metric}_low", f"{metric}_high"]].to_numpy().T - ordered[metric].to_numpy())
     axes.errorbar(ordered[metric], ordered.index, xerr=errors, fmt="o", color=BLUE, capsize=4)
     axes.margins(0.1, 0.2)
@@ -230,8 +234,8 @@ def slice_figure(slices: pd.DataFrame, metric: str, overall: float) -> Figure:
     """A metric on every slice beside its overall value."""
     shown = slices.iloc[::-1].astype({"slice": "str", "value": "str"})
     worst = slices.loc[slices[metric].idxmax()]
-    title = f"Hardest: {worst['slice']} {worst['value']}, {_spoken(metric)} {worst[metric]:.3f}"
-    figure, axes = _axes(title, _spoken(metric), "", (7.0, 0.8 + 0.22 * len(shown)))
+    title = f"Hardest: {worst['slice']} {worst['value']}, {_in_words(metric)} {spoken(worst[metric])}"
+    figure, axes = _axes(title, _in_words(metric), "", (7.0, 0.8 + 0.22 * len(shown)))
     sizes = np.clip(shown["rows"] / shown["rows"].sum() * 800, 8, 120)
     axes.scatter(shown[metric], shown["slice"] + " " + shown["value"], s=sizes, color=BLUE)
     axes.axvline(overall, color=GREY, linestyle="--")

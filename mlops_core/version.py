@@ -32,7 +32,14 @@ IDENTITY = {
     "DVC_NO_ANALYTICS": "1",
     "NO_COLOR": "1",
 }
-INHERITED_REPOSITORY = ("DVC_ROOT", "DVC_STAGE", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+INHERITED = (
+    *("DVC_ROOT", "DVC_STAGE", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"),
+    *(
+        "FORCE_COLOR",
+        "CLICOLOR",
+        "CLICOLOR_FORCE",
+    ),  # a kernel sets them, and DVC would draw a spinner between the lines
+)
 
 
 class SandboxError(MLOpsError):
@@ -53,7 +60,7 @@ class Sandbox:
         """What `command` (git or dvc, no shell) prints. Raises SandboxError when it fails."""
         tool, *arguments = command.split()
         program = [sys.executable, "-m", "dvc"] if tool == "dvc" else [tool]
-        environment = {key: value for key, value in os.environ.items() if key not in INHERITED_REPOSITORY}
+        environment = {key: value for key, value in os.environ.items() if key not in INHERITED}
         environment |= IDENTITY | {"DVC_SITE_CACHE_DIR": str(self.root / "site")}
         done = subprocess.run(
             [*program, *arguments], cwd=self.root / "repo", env=environment, capture_output=True, text=True, check=False
@@ -103,12 +110,13 @@ def open_sandbox(tables: Path) -> Sandbox:
 
 
 def change_table(path: Path, rows: int, seed: int) -> pd.DataFrame:
-    """Sets the first numeric column to missing in `rows` rows drawn at random, and returns the new table."""
+    """Blanks the last numeric column, or the last of any kind, in `rows` rows drawn at random. Returns the new table."""
     table = pd.read_parquet(path)
     chosen = np.random.default_rng(seed).choice(len(table), size=min(rows, len(table)), replace=False)
-    name = table.select_dtypes("number").columns[-1]
-    table[name] = table[name].astype("float64")
-    table.loc[np.sort(chosen), name] = np.nan
+    numbers = table.select_dtypes("number").columns
+    name = numbers[-1] if len(numbers) else table.columns[-1]
+    table[name] = table[name].astype("float64" if len(numbers) else "object")
+    table.loc[np.sort(chosen), name] = np.nan if len(numbers) else None
     table.to_parquet(path, index=False)
     return table
 

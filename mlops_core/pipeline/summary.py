@@ -24,7 +24,7 @@ def finish_run(root: Path, params: Params) -> str:
 
 def summarise(paths: Paths, params: Params, champion: int, reason: str) -> str:
     """A few lines for the terminal."""
-    from mlops_core.train.card import spoken
+    from mlops_core.evaluation import spoken
 
     metrics = read_metrics(paths, "train")
     names = ["rmse", "mae", "r2"] if "rmse" in metrics["test"] else ["log_loss", "roc_auc", "brier", "ece"]

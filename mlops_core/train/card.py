@@ -6,10 +6,8 @@ from typing import Any
 import pandas as pd
 
 from mlops_core.datasets import DatasetSpec
-from mlops_core.evaluation import metric_of, smallest_slice
+from mlops_core.evaluation import metric_of, smallest_slice, spoken
 from mlops_core.params import Params
-
-LARGE = 100
 
 
 def _markdown(table: pd.DataFrame) -> str:
@@ -20,11 +18,6 @@ def _markdown(table: pd.DataFrame) -> str:
         for name, row in zip(table.index, table.to_numpy(), strict=True)
     ]
     return "\n".join([head, rule, *lines])
-
-
-def spoken(value: float) -> str:
-    """Four decimals of a small number, none of a large one."""
-    return f"{value:.4f}" if abs(value) < LARGE else f"{value:,.0f}"
 
 
 def scores_with_spread(scores: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
