@@ -110,7 +110,7 @@ def open_sandbox(tables: Path) -> Sandbox:
 
 
 def change_table(path: Path, rows: int, seed: int) -> pd.DataFrame:
-    """Blanks the last numeric column, or the last of any kind, in `rows` rows drawn at random. Returns the new table."""
+    """Blanks the last numeric column, or the last of any kind, in `rows` rows drawn at random; the new table."""
     table = pd.read_parquet(path)
     chosen = np.random.default_rng(seed).choice(len(table), size=min(rows, len(table)), replace=False)
     numbers = table.select_dtypes("number").columns
