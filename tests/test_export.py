@@ -5,7 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from skl2onnx.common._container import ModelComponentContainer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.pipeline import make_pipeline
 from tables import fit
 
 from mlops_core.preprocess import encode_table
@@ -85,3 +89,14 @@ def test_the_same_fit_gives_the_same_bytes_in_every_process():
         for seed in (1, 2, 3)
     }
     assert len(found) == 1, found
+
+
+@given(decimals=st.integers(0, 3), size=st.sampled_from([1, 100, 1e6]), seed=st.integers(0, 99))
+def test_a_cut_between_decimals_parts_the_rows_that_lie_on_it_as_the_model_does(decimals, size, seed):
+    random = np.random.default_rng(seed)
+    values = (random.normal(size=(120, 3)) * size).round(decimals).astype("float32")
+    known, others = values[::2], np.vstack([values, (values[::2] + values[1::2]) / 2]).round(decimals).astype("float32")
+    model = make_pipeline(HistGradientBoostingClassifier(min_samples_leaf=1, max_iter=10, learning_rate=0.5))
+    model.fit(known, random.integers(0, 2, 60))
+    found = graph_answer(export_onnx(model, 3), others)
+    check_parity(parity_differences(model.predict_proba(others), found), 1e-5)
