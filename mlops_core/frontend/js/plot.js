@@ -49,7 +49,7 @@ function withDefaults(layout) {
   });
 }
 
-// On a phone long names would leave no room for the bars; the whole names stand in the table.
+// On a phone long names would leave no room for the bars, nor the bars for a scale; the table has it all.
 function withShortNames(layout, data, width) {
   const names = data[0]?.orientation === "h" ? data[0].y : [];
   if (width >= NARROW || !names.length) return layout;
@@ -57,8 +57,9 @@ function withShortNames(layout, data, width) {
     const [text, ...rest] = name.split("  ");
     return [text.length > SHORT ? `${text.slice(0, SHORT - 1)}…` : text, ...rest].join("  ");
   });
-  const few = { ...layout.xaxis, nticks: 4, tickangle: 0 };
-  return { ...layout, xaxis: few, yaxis: { ...layout.yaxis, tickvals: names, ticktext: short } };
+  const told = names.every((name) => name.includes("  ")); // each name ends with its number
+  const xaxis = { ...layout.xaxis, ...(told ? { showticklabels: false } : { nticks: 4, tickangle: 0 }) };
+  return { ...layout, xaxis, yaxis: { ...layout.yaxis, tickvals: names, ticktext: short } };
 }
 
 function element(tag, properties = {}, ...children) {
