@@ -19,6 +19,7 @@ from mlops_core.splits import SPLITS, Split, split_at_random, split_by_group, sp
 
 AUDIT_BINS = 50
 MAX_CATEGORIES = 1000
+FEW_TO_CALIBRATE = 1000
 
 
 class JoinError(RequestError):
@@ -292,6 +293,12 @@ def write_splits(table: pd.DataFrame, split: pd.Series, schema: Schema, folder: 
 
 def read_split(folder: Path, split: Split) -> pd.DataFrame:
     return pd.read_parquet(folder / f"{split}.parquet")
+
+
+def read_fitted(folder: Path) -> pd.DataFrame:
+    """The rows that are searched and fitted: those that train. A small table can't spare those that calibrate."""
+    train, calibrate = read_split(folder, "train"), read_split(folder, "calibrate")
+    return train if len(calibrate) >= FEW_TO_CALIBRATE else pd.concat([train, calibrate], ignore_index=True)
 
 
 def read_schema(folder: Path) -> Schema:

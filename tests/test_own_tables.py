@@ -32,7 +32,7 @@ from mlops_core.preprocess import (
 from mlops_core.serve.predictor import Predictor, load_predictor
 from mlops_core.track import run_baselines
 from mlops_core.train import calibration, export, final, package
-from mlops_core.tune.objective import build_folds, first_settings
+from mlops_core.tune.objective import build_folds, count_folds, first_settings
 
 CHECKOUT = Path(__file__).parents[1]
 CLASSES = {"binary": ["no", "yes"], "multiclass": ["a", "b", "c"]}
@@ -124,7 +124,7 @@ def run_series(root: Path, frame: pd.DataFrame, **wish: str) -> Series:
     assert not (audit["suspicious"] & (audit["role"] == "feature") & ~audit["trusted"]).any()
     schema = build_schema(spec, train)
     base = run_baselines(spec, schema, train, params.tune.folds, params.train.bins, params.seed)["base rate"].scores
-    assert len(build_folds(params, schema, train, spec)) == params.tune.folds
+    assert len(build_folds(params, schema, train, spec)) == count_folds(params, spec, len(train))
     matrix, target = encode_table(schema, train), encode_target(schema, train)
     best = {"family": "boosting", "settings": first_settings("boosting", len(train))}
     model = final.fit_final(schema, best, matrix, target, params.seed)

@@ -87,22 +87,12 @@ def cost_by_threshold(truth: Ints, probability: Floats, miss_cost: float, steps:
 
 
 def fit_constants(
-    task: str,
-    truth: npt.NDArray[np.generic],
-    raw: Floats,
-    coverage: float,
-    miss_cost: float,
-    crossed: tuple[npt.NDArray[np.generic], Floats] | None = None,
+    task: str, truth: npt.NDArray[np.generic], raw: Floats, coverage: float, miss_cost: float
 ) -> Constants:
-    """Everything that serving applies to the graph's answer, from the calibration rows.
-
-    `crossed` holds truth and answers of further rows, see `final.cross_answers`: slope and offsets are fitted on them,
-    too. The sets are not: their promise is about this very model, which has seen those rows.
-    """
+    """Everything that serving applies to the graph's answer, from answers of models that had not seen these rows."""
     if task == "regression":
         return Constants(conformal=conformal_level(nonconformity(truth, raw), coverage), coverage=coverage)
-    more_truth, more_raw = crossed or (truth[:0], raw[:0])
-    constants = fit_calibration(np.concatenate([truth, more_truth]).astype("int64"), np.concatenate([raw, more_raw]))
+    constants = fit_calibration(truth.astype("int64"), raw)
     level = conformal_level(nonconformity(truth, calibrate(raw, constants)), coverage)
     threshold = decision_threshold(miss_cost) if task == "binary" else None
     return replace(constants, conformal=level, coverage=coverage, threshold=threshold)

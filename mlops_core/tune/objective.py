@@ -16,7 +16,7 @@ from mlops_core.estimators import build_estimator
 from mlops_core.evaluation import metric_of, score
 from mlops_core.features import Floats, Schema
 from mlops_core.params import Params
-from mlops_core.preprocess import encode_table, encode_target, read_schema, read_split
+from mlops_core.preprocess import FEW_TO_CALIBRATE, encode_table, encode_target, read_fitted, read_schema
 from mlops_core.splits import forward_folds, random_folds, sample_days, sample_rows
 from mlops_core.train.export import raw_answer
 
@@ -41,7 +41,7 @@ SKLEARN = {
     "l2_regularization": 0.01,
     "max_features": 1.0,
 }
-FEW_ROWS, FEW_PER_LEAF = 20_000, 20  # of a small table, leaves of a hundred rows would be most of it
+FEW_ROWS, FEW_PER_LEAF, FEW_FOLDS = 20_000, 20, 5  # of a small table, leaves of a hundred rows would be most of it
 
 
 def first_settings(family: str, rows: int) -> dict[str, Any]:
@@ -93,6 +93,12 @@ def parameters_of(family: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {"family": family, **{f"{family}.{name}": value for name, value in settings.items()}}
 
 
+def count_folds(params: Params, spec: DatasetSpec, rows: int) -> int:
+    """`tune.folds`; of few rows without a time five at least, so that families are told apart by more than chance."""
+    few = not spec.time and rows < 5 * FEW_TO_CALIBRATE
+    return max(params.tune.folds, FEW_FOLDS) if few else params.tune.folds
+
+
 def build_folds(params: Params, schema: Schema, table: pd.DataFrame, spec: DatasetSpec) -> list[Fold]:
     """Forward folds over the training rows; folds of whole groups or of rows where the table has no time."""
     matrix, target = encode_table(schema, table), encode_target(schema, table)
@@ -104,16 +110,17 @@ def build_folds(params: Params, schema: Schema, table: pd.DataFrame, spec: Datas
         ]
     else:
         groups = table[spec.group] if spec.group else None
+        count = count_folds(params, spec, len(table))
         pairs = [
             (sample_rows(train, params.tune.rows, params.seed), validate)
-            for train, validate in random_folds(table[spec.target], groups, params.tune.folds, params.seed)
+            for train, validate in random_folds(table[spec.target], groups, count, params.seed)
         ]
     return [Fold(matrix[train], target[train], matrix[validate], target[validate]) for train, validate in pairs]
 
 
 def read_folds(params: Params, processed: Path, spec: DatasetSpec) -> tuple[Schema, list[Fold]]:
     schema = read_schema(processed)
-    return schema, build_folds(params, schema, read_split(processed, "train"), spec)
+    return schema, build_folds(params, schema, read_fitted(processed), spec)
 
 
 def evaluate_trial(trial: optuna.Trial, schema: Schema, folds: list[Fold], params: Params) -> float:

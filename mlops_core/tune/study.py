@@ -22,7 +22,7 @@ from mlops_core.tune.objective import first_trials, settings_of
 HEARTBEAT_SECONDS = 5
 GRACE_SECONDS = 20
 BUSY_SECONDS = 60
-SPACE_VERSION = 1  # raise when the search space or the objective changes: old trials are no answer then
+SPACE_VERSION = 2  # raise when the search space or the objective changes: old trials are no answer then
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
