@@ -12,7 +12,7 @@ import pandas as pd
 from optuna.exceptions import ExperimentalWarning
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from mlops_core.database import create_once, sqlite_file
 from mlops_core.errors import MLOpsError
@@ -52,18 +52,26 @@ def study_name(params: Params, data_digest: str) -> str:
 
 
 def open_storage(url: str) -> RDBStorage:
-    """With a heartbeat: a trial whose process died is put back into the queue."""
-    engine: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if sqlite_file(url) else {}
+    """With a heartbeat: a trial whose process died is put back into the queue.
+
+    On SQLite every transaction starts as a writer. Python's module would begin one at the first write only, and two
+    workers that had both read that a trial waits would both take it.
+    """
+    file = sqlite_file(url)
+    engine: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS, "isolation_level": None}} if file else {}
     with warnings.catch_warnings():
         # Experimental since 2.8 in name only; the alternative is a trial that stays RUNNING for ever.
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return RDBStorage(
+        storage = RDBStorage(
             url,
             engine_kwargs=engine,
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=GRACE_SECONDS,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=3),
         )
+    if file:
+        event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return storage
 
 
 def build_sampler(seed: int) -> optuna.samplers.BaseSampler:
