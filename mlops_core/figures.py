@@ -74,7 +74,7 @@ def text_table(rows: Mapping[str, Mapping[str, object]], columns: Sequence[str])
 def rate_by_month(rates: pd.Series, event: str) -> Figure:
     """`rates`: share of the event by month."""
     low, high = rates.idxmin(), rates.idxmax()
-    title = f"{event.capitalize()} is a season: {rates[low]:.0%} in {low}, {rates[high]:.0%} in {high}"
+    title = f"The share of '{event}' by month: {rates[low]:.0%} in {low}, {rates[high]:.0%} in {high}"
     figure, axes = _axes(title, "month", f"share {event}")
     axes.bar(rates.index.astype(str), rates, color=BLUE)
     axes.yaxis.set_major_formatter("{x:.0%}")
@@ -124,7 +124,9 @@ def scores_of_runs(scores: pd.DataFrame, metric: str, wrong: str) -> Figure:
     """One dot per run, more is better; the run that must not be believed is marked."""
     ordered = scores.sort_values(metric)
     best = ordered.drop(index=wrong, errors="ignore")[metric].idxmax()
-    figure, axes = _axes(f"The honest best is {best}; {wrong} flatters itself", _in_words(metric), "")
+    flatters = wrong in ordered.index and ordered.index[-1] == wrong
+    title = f"The honest best is {best}{f'; {wrong} flatters itself' if flatters else ''}"
+    figure, axes = _axes(title, _in_words(metric), "")
     colours = [ORANGE if name == wrong else BLUE for name in ordered.index]
     axes.scatter(ordered[metric], ordered.index, c=colours, s=70, zorder=3)
     for name, value in ordered[metric].items():
@@ -177,7 +179,7 @@ def reliability_figure(tables: Mapping[str, pd.DataFrame], errors: Mapping[str, 
     """Stated against observed frequency, one line per model."""
     best = min(errors, key=lambda name: errors[name])
     figure, axes = _axes(
-        f"What is said comes true, within {errors[best]:.1%} ({best})",
+        f"What is said comes true, {errors[best]:.1%} off on average ({best})",
         "stated probability",
         "observed share",
         (5.6, 4.6),

@@ -191,13 +191,14 @@ def _find_leaks(spec: DatasetSpec, frame: pd.DataFrame, drafts: Sequence[Draft],
         if not draft.trusted:
             draft.role, draft.known_at, draft.derive = "ignore", "after", []
         if score > limit:
-            draft.check = f"{ALONE} with an AUC of {score:.3f}: is it known in time?"
+            used = "Used as if it were." if draft.trusted else "Ignored for now."
+            draft.check = f"{ALONE} with an AUC of {score:.3f}: is it known in time? {used}"
 
 
 def _report(spec: DatasetSpec, drafts: Sequence[Draft], changes: list[str] | None) -> list[str]:
     """`changes` is what differs from a file that was there; None where there was none."""
     leaks = sorted((draft for draft in drafts if ALONE in draft.check), key=lambda draft: draft.role != "ignore")
-    lines = [f"  {draft.name}: {draft.check}{' Ignored for now.' * (draft.role == 'ignore')}" for draft in leaks]
+    lines = [f"  {draft.name}: {draft.check}" for draft in leaks]
     lines += [f"  {draft.name}: {draft.check}" for draft in drafts if draft.check and draft not in leaks]
     said = [f"  {draft.name}: {draft.role}; {draft.decided}" for draft in drafts if draft.decided]
     by = f"by time ({spec.time})" if spec.time else f"by {spec.group}" if spec.group else "at random"

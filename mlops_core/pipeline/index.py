@@ -33,6 +33,10 @@ PAGE = "page/ask.png"
 TEMPLATE = Path(__file__).with_name("index.html.j2")
 
 
+def _beside(decision: Decision) -> str:
+    return f"this run, not promoted: v{decision.champion} stays champion"
+
+
 def write_index(paths: Paths, params: Params, decision: Decision) -> None:
     """Writes the page from the metrics and pictures that the stages left."""
     spec = load_dataset(params.dataset, paths.root)
@@ -40,7 +44,7 @@ def write_index(paths: Paths, params: Params, decision: Decision) -> None:
     test = metrics["test"]
     loss = "rmse" if spec.task == "regression" else "log_loss"
     tiles = [
-        (f"v{decision.champion}", "champion"),
+        (f"v{decision.version}", "champion" if decision.champion == decision.version else _beside(decision)),
         (f"{test[loss]:.4f}", loss.replace("_", " ")),
         *(
             [(f"{test['roc_auc']:.4f}", "ROC-AUC"), (f"{test['ece']:.4f}", "calibration error")]

@@ -73,13 +73,13 @@ def render_card(
 {_markdown(splits)}
 
 **Model.** {best["family"]}, chosen among {best["finished"]} trials by its mean validation {metric.replace("_", " ")} of {best["loss"]:.4f}
-on {params.tune.folds} {windows}.
+on {best["folds"]} {windows}.
 
 {settings}
 
 **Columns it sees.** {used}.
 
-**Columns it does not see,** most often because they are known only later: {left_out}.
+{_vouched(spec)}**Columns it does not see,** most often because they are known only later: {left_out}.
 
 ## How good it is
 
@@ -104,6 +104,16 @@ How much the {metric.replace("_", " ")} grows when a column is shuffled:
 {limits}- It says how likely an outcome is, not what causes it; acting on a column need not change the outcome.
 - A prediction set that holds more than one class means *not sure*; treat it so.
 """
+
+
+def _vouched(spec: DatasetSpec) -> str:
+    names = [f"`{name}`" for name in spec.features if spec.columns[name].trusted]
+    if not names:
+        return ""
+    said = (
+        f"**Vouched for:** {', '.join(names)}. Alone each predicts suspiciously well; if it is not known in time, the"
+    )
+    return f"{said} scores below\nare worth nothing.\n\n"
 
 
 def _coverage(params: Params, metrics: Mapping[str, Any]) -> str:
