@@ -17,7 +17,7 @@ help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 run: .venv/all ## the whole series on the flights, then a summary
-	@mlops run
+	@mlops run --dataset flights
 
 # Small enough for every change that is proposed, large enough that the champion must still beat every baseline. One worker:
 # two finish in either order, so that the search, and the comparison with another commit, would differ by chance.

@@ -8,9 +8,12 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
+from playwright.sync_api import sync_playwright
+
 from benchmarks.__main__ import RESULTS
 from benchmarks.images import RESULTS as IMAGES
 from benchmarks.measure import ROOT
+from mlops_core.frontend.camera import OPTIONS, find_browser
 from mlops_core.package import LOCKS
 from mlops_core.params import load_params
 from mlops_core.paths import Paths
@@ -119,6 +122,16 @@ def render_answer(text: str) -> str:
         return f"```json\n{run_example(text, service.root, service.port)}\n```\n"
 
 
+def draw_index(page: Path, picture: Path) -> None:
+    """The first screen of the run at a glance."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=OPTIONS)
+        tab = browser.new_page(viewport={"width": 1280, "height": 1180})
+        tab.goto(page.as_uri())
+        tab.screenshot(path=picture)
+        browser.close()
+
+
 def main() -> None:
     path = ROOT / "README.md"
     text = path.read_text(encoding="utf-8")
@@ -127,6 +140,7 @@ def main() -> None:
     if IMAGES.is_file():
         table = render_images(json.loads(IMAGES.read_text(encoding="utf-8")))
         text = TABLE.sub(lambda match: match[1] + table + match[2], text)
+    draw_index(ROOT / "reports" / "index.html", ROOT / "docs" / "images" / "index.png")
     picture = ROOT / "reports" / "page" / "ask.png"
     if picture.is_file():
         shutil.copyfile(picture, ROOT / "docs" / "images" / "page.png")

@@ -84,16 +84,19 @@ def sample_csv(model: Model) -> bytes:
     """A small table that can be given: the example, and the same with one column after the other unknown."""
     optional = [column.name for column in model.columns if not column.required and column.name in model.example]
     rows = [model.example, *({**model.example, name: None} for name in optional[:3])]
-    text = io.StringIO()
-    writer = csv.writer(text)
     names = [column.name for column in model.columns]
-    writer.writerow(names)
-    for row in rows:
-        values = (row.get(name) for name in names)
-        writer.writerow(
-            ["" if value is None else str(value).lower() if isinstance(value, bool) else value for value in values]
-        )
+    return to_csv(Table(names, [[_cell(row.get(name)) for name in names] for row in rows]))
+
+
+def to_csv(table: Table) -> bytes:
+    """A blank cell that is alone in its row is quoted: an empty line would be no row."""
+    text = io.StringIO()
+    csv.writer(text).writerows([table.head, *table.rows])
     return text.getvalue().encode()
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def rejected_rows(scored: Table) -> list[tuple[int, str]]:

@@ -23,6 +23,12 @@ def test_cells_come_out_as_they_were_written(rows):
     assert tables.read_table(text.getvalue().encode()) == tables.Table(["a", "b"], rows)
 
 
+@given(st.integers(1, 3).flatmap(lambda n: st.lists(st.lists(CELLS, min_size=n, max_size=n), min_size=1, max_size=5)))
+def test_what_is_written_is_read_again_blank_rows_of_one_column_too(rows):
+    table = tables.Table([f"c{place}" for place in range(len(rows[0]))], rows)
+    assert tables.read_table(tables.to_csv(table)) == table
+
+
 def test_a_parquet_table_is_known_by_its_content():
     sink = io.BytesIO()
     pq.write_table(pa.table({"a": [1, None], "sets": [["x", "y"], []]}), sink)
