@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from operator import itemgetter
 from typing import Any
 
@@ -122,8 +123,10 @@ def to_columns(schema: Schema, rows: Sequence[Any]) -> dict[str, Values]:
         if not isinstance(row, dict):
             errors.append(FieldError(f"/instances/{position}", "must be an object"))
         elif not known.issuperset(row):
-            extra = next(key for key in row if key not in known)
-            errors.append(FieldError(f"/instances/{position}", f"has the unknown column '{extra[:MAX_FIELD]}'"))
+            extra = next(key for key in row if key not in known)[:MAX_FIELD]
+            near = [] if errors else get_close_matches(extra, known, n=1)  # once: a thousand rows err alike
+            meant = f"; did you mean '{near[0]}'?" if near else ""
+            errors.append(FieldError(f"/instances/{position}", f"has the unknown column '{extra}'{meant}"))
     if errors:
         raise ProblemError(422, "Some instances do not have the declared form.", errors)
     return {column.name: [row.get(column.name) for row in rows] for column in schema.columns}

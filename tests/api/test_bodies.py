@@ -85,3 +85,16 @@ def test_rows_turn_into_columns_whatever_keys_they_have(rows):
     columns = to_columns(SCHEMA, rows)
     for name in "abc":
         assert columns.get(name, [None] * len(rows)) == [row.get(name) for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [("carier", "'carier'; did you mean 'carrier'?"), ("mood", "'mood'"), ("x" * 200, f"'{'x' * bodies.MAX_FIELD}'")],
+)
+def test_a_misspelt_column_is_told_the_name_it_is_nearest_to(key, said):
+    schema = Schema("s", "binary", "y", ["no", "yes"], None, [Column("carrier", "category", False)])
+    with pytest.raises(ProblemError) as refused:
+        to_columns(schema, [{key: "EV"}, {key: "EV"}])
+    first, second = (error.detail for error in refused.value.errors)
+    assert first == f"has the unknown column {said}"
+    assert second.startswith("has the unknown column")
