@@ -116,6 +116,9 @@ class ModelSlot:
     def load_local(self) -> bool:
         """Opens the copy that was served last, so that a restart needs no registry; False without a good one."""
         self.registry_down_since = self._read_outage()
+        if not (self.folder / POINTER).exists():
+            log.info("no local model yet, the registry is asked")
+            return False
         try:
             pointer = json.loads((self.folder / POINTER).read_bytes())
             self.current = self._open(int(pointer["version"]), dict(pointer["facts"]))
