@@ -189,6 +189,20 @@ def test_a_bad_request_is_one_sentence_and_writes_nothing(root, tmp_path, name, 
     assert written(root) == set()
 
 
+def test_without_a_target_the_columns_to_choose_from_are_named(root, table):
+    with pytest.raises(RequestError) as raised:
+        init_table(root, Wish(str(table), ""))
+    columns = "customer_id, opened, income, plan, active, zip, churned"
+    assert str(raised.value) == f"Name the target: --target COLUMN. The columns are {columns}."
+    assert raised.value.exit_code == 2
+
+
+def test_without_a_target_a_wide_table_does_not_fill_the_screen(root, tmp_path):
+    pd.DataFrame({f"c{i}": range(60) for i in range(300)}).to_csv(tmp_path / "wide.csv", index=False)
+    with pytest.raises(RequestError, match=r"c10, c11 and 288 more\.$"):
+        init_table(root, Wish(str(tmp_path / "wide.csv"), ""))
+
+
 @pytest.mark.parametrize(("make", "words"), [(nested, "column 'a' is nested"), (bomb, "more than fits")])
 def test_a_parquet_file_that_does_not_fit_is_refused_before_it_is_read(root, tmp_path, make, words):
     make(tmp_path / "t.parquet")

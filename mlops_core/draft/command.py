@@ -14,6 +14,7 @@ from mlops_core.datasets import DatasetSpec, build_dataset
 from mlops_core.draft.infer import ColumnError, Draft, TargetError, choose_task, find_marks, infer_column, order_classes
 from mlops_core.draft.tables import TakeError, Taken, name_of, take_file, take_url
 from mlops_core.draft.write import read_text, render, update
+from mlops_core.errors import list_names
 from mlops_core.ingest import mark_missing
 from mlops_core.params import load_params
 from mlops_core.paths import dataset_file
@@ -97,6 +98,9 @@ def _take(root: Path, wish: Wish) -> tuple[Taken, str]:
 
 def _check(frame: pd.DataFrame, wish: Wish) -> str:
     """The task. Raises RequestError for whatever makes the rest pointless."""
+    if not wish.target:
+        columns = list_names([str(name) for name in frame.columns])
+        raise TargetError(f"Name the target: --target COLUMN. The columns are {columns}.")
     for name in (wish.target, wish.time, wish.id, wish.group):
         if name and name not in frame:
             raise ColumnError(name, map(str, frame.columns))
