@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,10 @@ def parse_csv(
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise SourceError(path, f"line {line} is not UTF-8; convert it, for example: iconv -f latin1 -t utf8") from None
+        encoding = "utf16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin1"
+        source, target = (shlex.quote(str(name)) for name in (path, path.with_stem(f"{path.stem}_utf8")))
+        command = f"iconv -f {encoding} -t utf8 {source} > {target}"
+        raise SourceError(path, f"line {line} is not UTF-8; convert it, for example: {command}") from None
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         if not (header := next(reader, [])):

@@ -4,6 +4,10 @@ import contextlib
 import functools
 import hashlib
 import http.server
+import os
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,6 +191,70 @@ def test_a_bad_request_is_one_sentence_and_writes_nothing(root, tmp_path, name, 
     assert raised.value.exit_code == 2
     assert "\n" not in str(raised.value)
     assert written(root) == set()
+
+
+EUROPEAN = "nr;größe;ort;y\n" + "".join(
+    f"{i % 9:03d};{i % 40},5;A, B;{'ja' if i % 3 else 'nein'}\n" for i in range(100)
+)
+
+
+@pytest.mark.parametrize(
+    ("separator", "words"), [(";", "by ';' instead of commas"), ("\t", "by tabs"), ("|", "by '|'")]
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_table_that_is_not_separated_by_commas_is_known_by_its_first_lines(root, tmp_path, separator, words, mark):
+    path = tmp_path / "german8.csv"
+    path.write_text(mark + EUROPEAN.replace(";", separator), encoding="utf-8")
+    with pytest.raises(RequestError, match=f"german8.csv: is separated {re.escape(words)}.*decimal commas") as raised:
+        init_table(root, Wish(str(path), "y"))
+    assert "\n" not in str(raised.value)
+    assert written(root) == set()
+
+
+@pytest.mark.parametrize("name", ["german8.csv", "it's 5 €.csv"])
+def test_the_command_that_is_named_mends_the_separator_and_the_decimal_commas(root, tmp_path, name):
+    path = tmp_path / name
+    path.write_text(EUROPEAN, encoding="utf-8")
+    with pytest.raises(RequestError) as raised:
+        init_table(root, Wish(str(path), "y"))
+    run_shell(str(raised.value).partition("convert it: ")[2])
+    mended = path.with_stem(f"{path.stem}_comma")
+    init_table(root, Wish(str(mended), "y", name="m"))
+    spec = load_dataset("m", root)
+    assert {column: item.type for column, item in spec.columns.items()} == {
+        "nr": "category",
+        "größe": "number",
+        "ort": "category",
+        "y": "category",
+    }
+    assert mended.read_text(encoding="utf-8").splitlines()[1] == '000,0.5,"A, B",nein'
+
+
+def test_without_decimal_commas_the_command_leaves_commas_alone(root, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(EUROPEAN.replace(",5", ".5"), encoding="utf-8")
+    with pytest.raises(RequestError) as raised:
+        init_table(root, Wish(str(path), "y"))
+    assert "instead of commas; convert it: " in str(raised.value)
+    assert "has decimal commas" not in str(raised.value)
+    assert ".replace(" not in str(raised.value)
+
+
+@pytest.mark.parametrize("encoding", ["latin1", "utf16"])
+def test_the_command_that_is_named_mends_the_encoding(root, tmp_path, encoding):
+    path = tmp_path / "my visits.csv"
+    path.write_bytes(CSV.replace(b"a,y", "größe,y".encode()).decode().encode(encoding))
+    with pytest.raises(RequestError, match=r"line 1 is not UTF-8; convert it") as raised:
+        init_table(root, Wish(str(path), "y"))
+    run_shell(str(raised.value).partition("for example: ")[2])
+    init_table(root, Wish(str(path.with_stem("my visits_utf8")), "y", name="m"))
+    assert "größe" in load_dataset("m", root).columns
+
+
+def run_shell(command: str) -> None:
+    folder = str(Path(sys.executable).parent)
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["sh", "-c", command], check=True, env={**os.environ, "PATH": path})
 
 
 def test_without_a_target_the_columns_to_choose_from_are_named(root, table):
