@@ -18,18 +18,20 @@ from mlops_core.sources import SourceError, read_verified
 
 MAX_CELLS = 500_000_000
 MAX_COLUMNS = 10_000
+BETWEEN_REASONS = "; "
+LONGEST_REASON = 120  # as far as a message shows it: one may list all categories
 # pandas would read integers with a gap as floats, and round those above 2**53.
 EXACT_TYPES = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
 
 
 class QuarantineError(MLOpsError):
-    """Too many bad rows to go on."""
+    """Too many bad rows to go on; `worst` is the reason that most of them have, with its column."""
 
-    def __init__(self, table: str, share: float, limit: float) -> None:
-        self.table, self.share, self.limit = table, share, limit
+    def __init__(self, table: str, share: float, limit: float, worst: str) -> None:
+        self.table, self.share, self.limit, self.worst = table, share, limit, worst
         super().__init__(
             f"Table '{table}': {share:.1%} of the rows break the contract, "
-            f"more than ingest.max_quarantined = {limit:.1%}. "
+            f"more than ingest.max_quarantined = {limit:.1%}; most often {worst}. "
             f"Look at data/quarantine/{table}.parquet, then mend the table, its contract or the limit."
         )
 
@@ -147,7 +149,7 @@ def enforce_contract(raw: pd.DataFrame, table: TableSpec, time: str | None = Non
     bad = pd.concat(reasons, ignore_index=True)
     # A value that failed to convert is missing by now: the first reason is the true one.
     bad = bad.assign(column=bad["reason"].str.split(":").str[0]).drop_duplicates(["row", "column"])
-    reason = bad.groupby("row")["reason"].agg("; ".join)
+    reason = bad.groupby("row")["reason"].agg(BETWEEN_REASONS.join)
     quarantined = raw.iloc[reason.index].assign(reason=reason.to_numpy())
     accepted = typed.drop(index=typed.index[reason.index]).reset_index(drop=True)
     return Ingested(len(raw), accepted, quarantined)
@@ -169,7 +171,15 @@ def check_quarantined(tables: Mapping[str, Ingested], limit: float) -> None:
             raise MLOpsError(f"Table '{name}': rows read are not rows accepted plus rows quarantined.")
         share = len(table.quarantined) / table.read
         if share > limit:
-            raise QuarantineError(name, share, limit)
+            raise QuarantineError(name, share, limit, worst_reason(table.quarantined["reason"]))
+
+
+def worst_reason(reasons: pd.Series) -> str:
+    """The most frequent one of reasons that stand side by side, and in how many rows."""
+    counts = reasons.str.split(BETWEEN_REASONS).explode().value_counts(sort=False)
+    reason, rows = " ".join(counts.idxmax().split()), int(counts.max())
+    shown = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
+    return f"{shown} ({rows:,} row{'s' * (rows > 1)})"
 
 
 def count_rows(tables: Mapping[str, Ingested]) -> pd.DataFrame:
@@ -178,10 +188,15 @@ def count_rows(tables: Mapping[str, Ingested]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["read", "accepted", "quarantined"])
 
 
-def write_tables(tables: Mapping[str, Ingested], raw: Path, quarantine: Path) -> None:
-    """Accepted rows by table, and a quarantine file for each table, empty ones included."""
-    for folder in (raw, quarantine):
-        folder.mkdir(parents=True, exist_ok=True)
+def write_tables(tables: Mapping[str, Ingested], raw: Path) -> None:
+    """Accepted rows by table."""
+    raw.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.accepted.to_parquet(raw / f"{name}.parquet", index=False)
+
+
+def write_quarantine(tables: Mapping[str, Ingested], quarantine: Path) -> None:
+    """A file for each table, empty ones included; before `check_quarantined`, which sends people there."""
+    quarantine.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
         table.quarantined.to_parquet(quarantine / f"{name}.parquet", index=False)

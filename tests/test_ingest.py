@@ -19,6 +19,8 @@ from mlops_core.ingest import (
     count_rows,
     enforce_contract,
     ingest_source,
+    worst_reason,
+    write_quarantine,
     write_tables,
 )
 from mlops_core.sources import SourceError
@@ -265,7 +267,7 @@ def test_quarantined_rows_are_as_they_came(rows):
 
 def outcome(read, quarantined):
     frame = pd.DataFrame({"a": np.arange(read)})
-    return {"t": Ingested(read, frame.iloc[quarantined:], frame.iloc[:quarantined])}
+    return {"t": Ingested(read, frame.iloc[quarantined:], frame.iloc[:quarantined].assign(reason="a: too small"))}
 
 
 @pytest.mark.parametrize(("quarantined", "passes"), [(0, True), (10, True), (11, False)])
@@ -275,6 +277,27 @@ def test_the_limit_itself_is_allowed(quarantined, passes):
     else:
         with pytest.raises(QuarantineError, match=r"11\.0% of the rows.*more than ingest\.max_quarantined = 10\.0%"):
             check_quarantined(outcome(100, quarantined), 0.1)
+
+
+def test_too_many_bad_rows_are_told_with_the_column_the_reason_and_where_they_lie(tmp_path):
+    rows = [b"x,ok"] * 5 + [b"7.5,ok"] + [b",ok"] * 3 + [b"1,ok"] * 11
+    fields = {"a": {"type": "integer"}, "b": {"type": "text"}}
+    tables = {"t": split(tmp_path, b"a,b\n" + b"\n".join(rows), fields)}
+    with pytest.raises(QuarantineError) as caught:
+        check_quarantined(tables, 0.01)
+    assert str(caught.value) == (
+        "Table 't': 45.0% of the rows break the contract, more than ingest.max_quarantined = 1.0%; "
+        "most often a: not a valid integer (6 rows). "
+        "Look at data/quarantine/t.parquet, then mend the table, its contract or the limit."
+    )
+
+
+def test_a_reason_counts_in_every_row_that_has_it_and_a_long_one_is_cut():
+    assert worst_reason(pd.Series(["a: bad; b: missing", "b: missing", "a: bad; b: missing"])) == "b: missing (3 rows)"
+    assert worst_reason(pd.Series(["b: missing; a: bad"])) == "b: missing (1 row)"
+    shown = worst_reason(pd.Series([f"kind: not one of {', '.join(f'c{i}' for i in range(500))}"]))
+    assert len(shown) < 140
+    assert shown.endswith("… (1 row)")
 
 
 def test_a_lost_row_is_noticed():
@@ -291,7 +314,8 @@ def test_the_whole_source_is_read_counted_and_written(tmp_path):
     source = {"kind": "csv", "path": "data/source/small.csv", "sha256": sha256(data)}
     tables = ingest_source(make_spec(source=source), tmp_path)
     assert count_rows(tables).loc["small"].to_dict() == {"read": 20, "accepted": 19, "quarantined": 1}
-    write_tables(tables, tmp_path / "raw", tmp_path / "quarantine")
+    write_tables(tables, tmp_path / "raw")
+    write_quarantine(tables, tmp_path / "quarantine")
     kept = pd.read_parquet(tmp_path / "raw/small.parquet").astype({"at": "datetime64[s]"})  # Parquet knows no seconds
     pd.testing.assert_frame_equal(kept, table[1:].reset_index(drop=True))
     assert pd.read_parquet(tmp_path / "quarantine/small.parquet")["count"].tolist() == ["99"]
