@@ -41,7 +41,14 @@ def test_the_run_ends_with_one_and_names_stage_cell_cause_and_what_to_type(story
     done = story["done"]
     assert done.code == 1, done
     no_traceback(done.err, limit=4)
-    for words in ("'preprocess'", "'Split by time'", "ValueError", "the sky is down", "mlops run", "dvc checkout"):
+    for words in (
+        "'preprocess'",
+        "'Split by time'",
+        "ValueError",
+        "the sky is down",
+        "mlops run",
+        "dvc checkout --force",
+    ):
         assert words in done.lines[0] if words[0] == "'" else words in done.err, done
 
 
@@ -111,6 +118,12 @@ def test_too_many_bad_rows_end_the_run_and_lie_where_the_message_says(broken_con
         (name,) = re.findall(r"data/quarantine/\S+\.parquet", done.lines[0])
         kept = pd.read_parquet(broken_contract.path(name))
         assert kept["weight_kg"].tolist() == ["x"] * 30
+
+
+def test_a_dataset_that_never_finished_a_run_is_offered_no_way_back(broken_contract: Project) -> None:
+    done = broken_contract.mlops("run", "--dataset", "months", "--stage", "ingest")
+    no_traceback(done.err, limit=3)
+    assert "dvc checkout" not in done.err
 
 
 def test_a_cell_that_kills_its_kernel_ends_the_run_at_once(untouched: Project) -> None:
