@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from mlops_core.contracts import build_contract, coerce, find_violations
 from mlops_core.datasets import DatasetSpec, FieldSpec, TableSpec
-from mlops_core.errors import MLOpsError
+from mlops_core.errors import MLOpsError, did_you_mean
 from mlops_core.sources import SourceError, read_verified
 
 MAX_CELLS = 500_000_000
@@ -34,6 +34,10 @@ class QuarantineError(MLOpsError):
             f"more than ingest.max_quarantined = {limit:.1%}; most often {worst}. "
             f"Look at data/quarantine/{table}.parquet, then mend the table, its contract or the limit."
         )
+
+
+class ColumnsError(SourceError):
+    """A table whose columns are not those of its dataset file."""
 
 
 @dataclass(frozen=True)
@@ -119,10 +123,12 @@ def _check_columns(path: Path, found: list[str], fields: Mapping[str, FieldSpec]
         raise SourceError(path, "has a column without a name; name it in the first line")
     if fields is None:
         return
+    extra = [name for name in found if name not in fields]
     if missing := [name for name in fields if name not in found]:
-        raise SourceError(path, f"lacks the column '{missing[0]}' that the dataset file declares")
-    if extra := [name for name in found if name not in fields]:
-        raise SourceError(path, f"has the column '{extra[0]}' that the dataset file does not declare")
+        near = did_you_mean(missing[0], extra or found)
+        raise ColumnsError(path, f"lacks the column '{missing[0]}' that the dataset file declares. {near}")
+    if extra:
+        raise ColumnsError(path, f"has the column '{extra[0]}' that the dataset file does not declare.")
 
 
 def read_table(path: Path, table: TableSpec, missing_marks: list[str]) -> pd.DataFrame:
@@ -158,10 +164,14 @@ def enforce_contract(raw: pd.DataFrame, table: TableSpec, time: str | None = Non
 def ingest_source(spec: DatasetSpec, root: Path) -> dict[str, Ingested]:
     """Every table of the declared source. Raises SourceError for a file that cannot be taken."""
     folder = root / spec.folder()
-    return {
-        name: enforce_contract(read_table(folder / table.file, table, spec.source.missing_marks), table, spec.time)
-        for name, table in spec.tables().items()
-    }
+    try:
+        return {
+            name: enforce_contract(read_table(folder / table.file, table, spec.source.missing_marks), table, spec.time)
+            for name, table in spec.tables().items()
+        }
+    except ColumnsError as error:
+        again = "" if spec.source.kind == "folder" else ", or run mlops init again"  # which knows single tables only
+        raise ColumnsError(error.path, f"{error.problem} Mend it in data/datasets/{spec.name}.yaml{again}") from None
 
 
 def check_quarantined(tables: Mapping[str, Ingested], limit: float) -> None:

@@ -1,5 +1,6 @@
 import gzip
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from tables import make_spec, make_table, read_bytes, sha256, table_spec
 
 from mlops_core import ingest
+from mlops_core.datasets import load_dataset
+from mlops_core.draft.command import Wish, init_table
 from mlops_core.errors import MLOpsError
 from mlops_core.ingest import (
     Ingested,
@@ -304,6 +307,39 @@ def test_a_lost_row_is_noticed():
     frame = pd.DataFrame({"a": [1, 2]})
     with pytest.raises(MLOpsError, match="rows read are not rows accepted"):
         check_quarantined({"t": Ingested(3, frame, frame.iloc[:0])}, 1.0)
+
+
+LACKS = "lacks the column '{}' that the dataset file declares."
+
+
+@pytest.mark.parametrize(
+    ("new", "problem"),
+    [
+        ("wieght_kg", f"{LACKS.format('wieght_kg')} Did you mean 'weight_kg'?"),
+        ("x", f"{LACKS.format('x')} Known: weight_kg."),
+        ("", "has the column 'weight_kg' that the dataset file does not declare."),
+    ],
+)
+def test_a_misspelt_column_gets_the_nearest_one_and_init_mends_it(tmp_path, new, problem):
+    (tmp_path / "params.yaml").write_bytes((Path(__file__).parents[1] / "params.yaml").read_bytes())
+    (tmp_path / "data").mkdir()
+    table = pd.DataFrame({"weight_kg": np.arange(90) * 7 % 31, "ward": ["a", "b", "b"] * 30, "y": ["u", "v"] * 45})
+    table.to_csv(tmp_path / "data/months.csv", index=False)
+    wish = Wish(str(tmp_path / "data/months.csv"), "y")
+    init_table(tmp_path, wish)
+    file = tmp_path / "data/datasets/months.yaml"
+    good = load_dataset("months", tmp_path)
+    lines = file.read_text().splitlines(keepends=True)
+    here = next(place for place, line in enumerate(lines) if line.startswith("  weight_kg:"))
+    lines[here] = lines[here].replace("weight_kg", new) if new else ""
+    file.write_text("".join(lines))
+    with pytest.raises(SourceError) as caught:
+        ingest_source(load_dataset("months", tmp_path), tmp_path)
+    mend = "Mend it in data/datasets/months.yaml, or run mlops init again"
+    assert str(caught.value) == f"months.csv: {problem} {mend}"
+    init_table(tmp_path, wish)
+    assert set(load_dataset("months", tmp_path).columns) == set(good.columns)
+    assert len(ingest_source(load_dataset("months", tmp_path), tmp_path)["months"].accepted) == 90
 
 
 def test_the_whole_source_is_read_counted_and_written(tmp_path):
