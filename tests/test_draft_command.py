@@ -139,6 +139,33 @@ def test_a_leak_comes_first_and_is_left_out(root, table):
     assert load_dataset("c", root).columns["closed"].role == "ignore"
 
 
+def test_bad_cells_are_shown_and_what_is_said_of_them_mends_the_file(root, table):
+    frame = make_frame()
+    days = frame["opened"].where(frame.index >= 7, "2024/13/45")
+    frame.assign(opened=days).to_csv(table, index=False)
+    said = init_table(root, Wish(str(table), "churned", name="c")).splitlines()
+    problem = "193 of 200 read as dates (%d.%m.%Y), these do not: 2024/13/45"
+    assert said[2] == "Check:"
+    assert f"  opened: {problem}; mend them, or list them in missing_marks and change type and missing" in said
+    file = root / "data/datasets/c.yaml"
+    assert problem in file.read_text()
+    tree = yaml.safe_load(file.read_text())
+    tree["source"]["missing_marks"].append("2024/13/45")
+    tree["columns"]["opened"] = {"role": "ignore", "type": "datetime", "formats": ["%d.%m.%Y"], "missing": True}
+    file.write_text(yaml.safe_dump(tree))
+    ingested = ingest_source(load_dataset("c", root), root)["c"]
+    assert (ingested.accepted["opened"].isna().sum(), len(ingested.quarantined)) == (7, 0)
+
+
+def test_a_time_column_with_bad_cells_is_refused_with_them(root, table):
+    frame = make_frame()
+    frame.assign(opened=frame["opened"].where(frame.index >= 7, "soon")).to_csv(table, index=False)
+    with pytest.raises(
+        RequestError, match=r"holds no dates that can be read\. 193 of 200 read as .*do not: soon; mend"
+    ):
+        init_table(root, Wish(str(table), "churned", name="c", time="opened"))
+
+
 def test_what_somebody_names_is_what_it_is(root, table):
     frame = make_frame().assign(shop=[f"s{i % 7}" for i in range(200)], code=list(range(200)))
     frame.to_csv(table, index=False)

@@ -149,15 +149,16 @@ def _give_named(found: dict[str, Draft], wish: Wish) -> None:
         time = found[wish.time]
         if time.type != "datetime" or time.missing:
             problem = "has missing values" if time.type == "datetime" else "holds no dates that can be read"
-            raise TakeError(f"The column '{wish.time}' cannot order the rows in time: it {problem}.")
+            strays = f" {time.check}." if time.type != "datetime" and time.check else ""
+            raise TakeError(f"The column '{wish.time}' cannot order the rows in time: it {problem}.{strays}")
         time.role, time.decided = "time", BY_TIME
     if wish.id:
         draft = found[wish.id]
-        draft.role, draft.decided = "id", ""
+        draft.role, draft.decided, draft.check = "id", "", ""
         draft.type = draft.type if draft.type in ("integer", "text") else "text"
     if wish.group:
         draft = found[wish.group]
-        draft.role, draft.decided = "group", "rows of one group are never on both sides of a split"
+        draft.role, draft.decided, draft.check = "group", "rows of one group are never on both sides of a split", ""
         draft.type = draft.type if draft.type in ("integer", "text") else "category"
 
 
