@@ -246,14 +246,41 @@ def load_dataset(name: str, root: Path) -> DatasetSpec:
     return build_dataset(name, tree)
 
 
+def _keys_beside(place: tuple[int | str, ...]) -> list[str]:
+    """The keys that the file may have where it has this one."""
+    match place[:-1]:
+        case ():
+            model: type[Model] = DatasetSpec
+        case ("source",):
+            model = SourceSpec
+        case ("source", "tables", _):
+            model = TableSpec
+        case ("source", "tables", _, "columns", _):
+            model = FieldSpec
+        case _:
+            model = ColumnSpec
+    return list(model.model_fields)
+
+
+def _explain(error: ValidationError, file: str) -> str:
+    """The first thing that is wrong; an unknown key before others, for it is often the one that seems to be missing."""
+    problems = error.errors(include_url=False)
+    first = next((item for item in problems if item["type"] == "extra_forbidden"), problems[0])
+    where = ".".join(str(part) for part in first["loc"]) or "the file"
+    if first["type"] == "extra_forbidden":
+        near = did_you_mean(str(first["loc"][-1]), _keys_beside(first["loc"]))
+        return f"{file} has the unknown key '{where}'. {near}"
+    if first["type"] == "missing":
+        return f"{file} lacks the key '{where}'"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+
+
 def build_dataset(name: str, tree: Any) -> DatasetSpec:
     """A checked DatasetSpec from a parsed tree; raises as `load_dataset` does."""
     try:
         spec = DatasetSpec.model_validate(tree)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DatasetError(name, f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise DatasetError(name, _explain(error, f"data/datasets/{name}.yaml")) from None
     if spec.name != name:
         raise DatasetError(name, f"the file says name: {spec.name}; name and file name must agree")
     check_known_in_time(spec)

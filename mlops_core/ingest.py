@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,25 +13,31 @@ import pyarrow.parquet as pq
 
 from mlops_core.contracts import build_contract, coerce, find_violations
 from mlops_core.datasets import DatasetSpec, FieldSpec, TableSpec
-from mlops_core.errors import MLOpsError
+from mlops_core.errors import MLOpsError, did_you_mean
 from mlops_core.sources import SourceError, read_verified
 
 MAX_CELLS = 500_000_000
 MAX_COLUMNS = 10_000
+BETWEEN_REASONS = "; "
+LONGEST_REASON = 120  # as far as a message shows it: one may list all categories
 # pandas would read integers with a gap as floats, and round those above 2**53.
 EXACT_TYPES = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
 
 
 class QuarantineError(MLOpsError):
-    """Too many bad rows to go on."""
+    """Too many bad rows to go on; `worst` is the reason that most of them have, with its column."""
 
-    def __init__(self, table: str, share: float, limit: float) -> None:
-        self.table, self.share, self.limit = table, share, limit
+    def __init__(self, table: str, share: float, limit: float, worst: str) -> None:
+        self.table, self.share, self.limit, self.worst = table, share, limit, worst
         super().__init__(
             f"Table '{table}': {share:.1%} of the rows break the contract, "
-            f"more than ingest.max_quarantined = {limit:.1%}. "
+            f"more than ingest.max_quarantined = {limit:.1%}; most often {worst}. "
             f"Look at data/quarantine/{table}.parquet, then mend the table, its contract or the limit."
         )
+
+
+class ColumnsError(SourceError):
+    """A table whose columns are not those of its dataset file."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,10 @@ def parse_csv(
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise SourceError(path, f"line {line} is not UTF-8; convert it, for example: iconv -f latin1 -t utf8") from None
+        encoding = "utf16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "latin1"
+        source, target = (shlex.quote(str(name)) for name in (path, path.with_stem(f"{path.stem}_utf8")))
+        command = f"iconv -f {encoding} -t utf8 {source} > {target}"
+        raise SourceError(path, f"line {line} is not UTF-8; convert it, for example: {command}") from None
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         if not (header := next(reader, [])):
@@ -113,10 +123,12 @@ def _check_columns(path: Path, found: list[str], fields: Mapping[str, FieldSpec]
         raise SourceError(path, "has a column without a name; name it in the first line")
     if fields is None:
         return
+    extra = [name for name in found if name not in fields]
     if missing := [name for name in fields if name not in found]:
-        raise SourceError(path, f"lacks the column '{missing[0]}' that the dataset file declares")
-    if extra := [name for name in found if name not in fields]:
-        raise SourceError(path, f"has the column '{extra[0]}' that the dataset file does not declare")
+        near = did_you_mean(missing[0], extra or found)
+        raise ColumnsError(path, f"lacks the column '{missing[0]}' that the dataset file declares. {near}")
+    if extra:
+        raise ColumnsError(path, f"has the column '{extra[0]}' that the dataset file does not declare.")
 
 
 def read_table(path: Path, table: TableSpec, missing_marks: list[str]) -> pd.DataFrame:
@@ -143,7 +155,7 @@ def enforce_contract(raw: pd.DataFrame, table: TableSpec, time: str | None = Non
     bad = pd.concat(reasons, ignore_index=True)
     # A value that failed to convert is missing by now: the first reason is the true one.
     bad = bad.assign(column=bad["reason"].str.split(":").str[0]).drop_duplicates(["row", "column"])
-    reason = bad.groupby("row")["reason"].agg("; ".join)
+    reason = bad.groupby("row")["reason"].agg(BETWEEN_REASONS.join)
     quarantined = raw.iloc[reason.index].assign(reason=reason.to_numpy())
     accepted = typed.drop(index=typed.index[reason.index]).reset_index(drop=True)
     return Ingested(len(raw), accepted, quarantined)
@@ -152,10 +164,14 @@ def enforce_contract(raw: pd.DataFrame, table: TableSpec, time: str | None = Non
 def ingest_source(spec: DatasetSpec, root: Path) -> dict[str, Ingested]:
     """Every table of the declared source. Raises SourceError for a file that cannot be taken."""
     folder = root / spec.folder()
-    return {
-        name: enforce_contract(read_table(folder / table.file, table, spec.source.missing_marks), table, spec.time)
-        for name, table in spec.tables().items()
-    }
+    try:
+        return {
+            name: enforce_contract(read_table(folder / table.file, table, spec.source.missing_marks), table, spec.time)
+            for name, table in spec.tables().items()
+        }
+    except ColumnsError as error:
+        again = "" if spec.source.kind == "folder" else ", or run mlops init again"  # which knows single tables only
+        raise ColumnsError(error.path, f"{error.problem} Mend it in data/datasets/{spec.name}.yaml{again}") from None
 
 
 def check_quarantined(tables: Mapping[str, Ingested], limit: float) -> None:
@@ -165,7 +181,15 @@ def check_quarantined(tables: Mapping[str, Ingested], limit: float) -> None:
             raise MLOpsError(f"Table '{name}': rows read are not rows accepted plus rows quarantined.")
         share = len(table.quarantined) / table.read
         if share > limit:
-            raise QuarantineError(name, share, limit)
+            raise QuarantineError(name, share, limit, worst_reason(table.quarantined["reason"]))
+
+
+def worst_reason(reasons: pd.Series) -> str:
+    """The most frequent one of reasons that stand side by side, and in how many rows."""
+    counts = reasons.str.split(BETWEEN_REASONS).explode().value_counts(sort=False)
+    reason, rows = " ".join(counts.idxmax().split()), int(counts.max())
+    shown = reason if len(reason) <= LONGEST_REASON else f"{reason[:LONGEST_REASON]}…"
+    return f"{shown} ({rows:,} row{'s' * (rows > 1)})"
 
 
 def count_rows(tables: Mapping[str, Ingested]) -> pd.DataFrame:
@@ -174,10 +198,15 @@ def count_rows(tables: Mapping[str, Ingested]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["read", "accepted", "quarantined"])
 
 
-def write_tables(tables: Mapping[str, Ingested], raw: Path, quarantine: Path) -> None:
-    """Accepted rows by table, and a quarantine file for each table, empty ones included."""
-    for folder in (raw, quarantine):
-        folder.mkdir(parents=True, exist_ok=True)
+def write_tables(tables: Mapping[str, Ingested], raw: Path) -> None:
+    """Accepted rows by table."""
+    raw.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.accepted.to_parquet(raw / f"{name}.parquet", index=False)
+
+
+def write_quarantine(tables: Mapping[str, Ingested], quarantine: Path) -> None:
+    """A file for each table, empty ones included; before `check_quarantined`, which sends people there."""
+    quarantine.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
         table.quarantined.to_parquet(quarantine / f"{name}.parquet", index=False)

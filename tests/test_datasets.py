@@ -39,6 +39,10 @@ def with_column(name, **column):
     return {"columns": {**dataset_tree()["columns"], name: column}}
 
 
+def with_table(**changes):
+    return {"kind": "folder", "path": "data", "tables": {"t": {"file": "t.csv", "sha256": NO_HASH, **changes}}}
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
@@ -66,6 +70,32 @@ def with_column(name, **column):
 )
 def test_a_mistake_in_a_dataset_file_is_named(change, match):
     refuse(match, **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "near"),
+    [
+        ({"titel": "x"}, "titel", "title"),
+        (with_column("extra", type="number", rolle="ignore"), "columns.extra.rolle", "role"),
+        ({"source": {"kind": "csv", "paht": "t.csv"}}, "source.paht", "path"),
+        ({"source": with_table(fiel="t.csv")}, "source.tables.t.fiel", "file"),
+        ({"source": with_table(columns={"a": {"tpye": "text"}})}, "source.tables.t.columns.a.tpye", "type"),
+    ],
+)
+def test_an_unknown_key_gets_the_nearest_one_though_another_seems_to_be_missing(change, where, near):
+    tree = dataset_tree(**change)
+    tree.pop("title")
+    with pytest.raises(DatasetError) as caught:
+        build_dataset("small", tree)
+    said = f"data/datasets/small.yaml has the unknown key '{where}'. Did you mean '{near}'?"
+    assert str(caught.value) == f"Dataset 'small': {said}"
+
+
+def test_a_missing_key_is_named_with_its_file():
+    tree = dataset_tree()
+    del tree["question"]
+    with pytest.raises(DatasetError, match=r"^Dataset 'small': data/datasets/small\.yaml lacks the key 'question'$"):
+        build_dataset("small", tree)
 
 
 def test_a_key_must_name_columns():

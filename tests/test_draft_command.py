@@ -4,6 +4,10 @@ import contextlib
 import functools
 import hashlib
 import http.server
+import os
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +139,33 @@ def test_a_leak_comes_first_and_is_left_out(root, table):
     assert load_dataset("c", root).columns["closed"].role == "ignore"
 
 
+def test_bad_cells_are_shown_and_what_is_said_of_them_mends_the_file(root, table):
+    frame = make_frame()
+    days = frame["opened"].where(frame.index >= 7, "2024/13/45")
+    frame.assign(opened=days).to_csv(table, index=False)
+    said = init_table(root, Wish(str(table), "churned", name="c")).splitlines()
+    problem = "193 of 200 read as dates (%d.%m.%Y), these do not: 2024/13/45"
+    assert said[2] == "Check:"
+    assert f"  opened: {problem}; mend them, or list them in missing_marks and change type and missing" in said
+    file = root / "data/datasets/c.yaml"
+    assert problem in file.read_text()
+    tree = yaml.safe_load(file.read_text())
+    tree["source"]["missing_marks"].append("2024/13/45")
+    tree["columns"]["opened"] = {"role": "ignore", "type": "datetime", "formats": ["%d.%m.%Y"], "missing": True}
+    file.write_text(yaml.safe_dump(tree))
+    ingested = ingest_source(load_dataset("c", root), root)["c"]
+    assert (ingested.accepted["opened"].isna().sum(), len(ingested.quarantined)) == (7, 0)
+
+
+def test_a_time_column_with_bad_cells_is_refused_with_them(root, table):
+    frame = make_frame()
+    frame.assign(opened=frame["opened"].where(frame.index >= 7, "soon")).to_csv(table, index=False)
+    with pytest.raises(
+        RequestError, match=r"holds no dates that can be read\. 193 of 200 read as .*do not: soon; mend"
+    ):
+        init_table(root, Wish(str(table), "churned", name="c", time="opened"))
+
+
 def test_what_somebody_names_is_what_it_is(root, table):
     frame = make_frame().assign(shop=[f"s{i % 7}" for i in range(200)], code=list(range(200)))
     frame.to_csv(table, index=False)
@@ -187,6 +218,84 @@ def test_a_bad_request_is_one_sentence_and_writes_nothing(root, tmp_path, name, 
     assert raised.value.exit_code == 2
     assert "\n" not in str(raised.value)
     assert written(root) == set()
+
+
+EUROPEAN = "nr;größe;ort;y\n" + "".join(
+    f"{i % 9:03d};{i % 40},5;A, B;{'ja' if i % 3 else 'nein'}\n" for i in range(100)
+)
+
+
+@pytest.mark.parametrize(
+    ("separator", "words"), [(";", "by ';' instead of commas"), ("\t", "by tabs"), ("|", "by '|'")]
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_table_that_is_not_separated_by_commas_is_known_by_its_first_lines(root, tmp_path, separator, words, mark):
+    path = tmp_path / "german8.csv"
+    path.write_text(mark + EUROPEAN.replace(";", separator), encoding="utf-8")
+    with pytest.raises(RequestError, match=f"german8.csv: is separated {re.escape(words)}.*decimal commas") as raised:
+        init_table(root, Wish(str(path), "y"))
+    assert "\n" not in str(raised.value)
+    assert written(root) == set()
+
+
+@pytest.mark.parametrize("name", ["german8.csv", "it's 5 €.csv"])
+def test_the_command_that_is_named_mends_the_separator_and_the_decimal_commas(root, tmp_path, name):
+    path = tmp_path / name
+    path.write_text(EUROPEAN, encoding="utf-8")
+    with pytest.raises(RequestError) as raised:
+        init_table(root, Wish(str(path), "y"))
+    run_shell(str(raised.value).partition("convert it: ")[2])
+    mended = path.with_stem(f"{path.stem}_comma")
+    init_table(root, Wish(str(mended), "y", name="m"))
+    spec = load_dataset("m", root)
+    assert {column: item.type for column, item in spec.columns.items()} == {
+        "nr": "category",
+        "größe": "number",
+        "ort": "category",
+        "y": "category",
+    }
+    assert mended.read_text(encoding="utf-8").splitlines()[1] == '000,0.5,"A, B",nein'
+
+
+def test_without_decimal_commas_the_command_leaves_commas_alone(root, tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(EUROPEAN.replace(",5", ".5"), encoding="utf-8")
+    with pytest.raises(RequestError) as raised:
+        init_table(root, Wish(str(path), "y"))
+    assert "instead of commas; convert it: " in str(raised.value)
+    assert "has decimal commas" not in str(raised.value)
+    assert ".replace(" not in str(raised.value)
+
+
+@pytest.mark.parametrize("encoding", ["latin1", "utf16"])
+def test_the_command_that_is_named_mends_the_encoding(root, tmp_path, encoding):
+    path = tmp_path / "my visits.csv"
+    path.write_bytes(CSV.replace(b"a,y", "größe,y".encode()).decode().encode(encoding))
+    with pytest.raises(RequestError, match=r"line 1 is not UTF-8; convert it") as raised:
+        init_table(root, Wish(str(path), "y"))
+    run_shell(str(raised.value).partition("for example: ")[2])
+    init_table(root, Wish(str(path.with_stem("my visits_utf8")), "y", name="m"))
+    assert "größe" in load_dataset("m", root).columns
+
+
+def run_shell(command: str) -> None:
+    folder = str(Path(sys.executable).parent)
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["sh", "-c", command], check=True, env={**os.environ, "PATH": path})
+
+
+def test_without_a_target_the_columns_to_choose_from_are_named(root, table):
+    with pytest.raises(RequestError) as raised:
+        init_table(root, Wish(str(table), ""))
+    columns = "customer_id, opened, income, plan, active, zip, churned"
+    assert str(raised.value) == f"Name the target: --target COLUMN. The columns are {columns}."
+    assert raised.value.exit_code == 2
+
+
+def test_without_a_target_a_wide_table_does_not_fill_the_screen(root, tmp_path):
+    pd.DataFrame({f"c{i}": range(60) for i in range(300)}).to_csv(tmp_path / "wide.csv", index=False)
+    with pytest.raises(RequestError, match=r"c10, c11 and 288 more\.$"):
+        init_table(root, Wish(str(tmp_path / "wide.csv"), ""))
 
 
 @pytest.mark.parametrize(("make", "words"), [(nested, "column 'a' is nested"), (bomb, "more than fits")])

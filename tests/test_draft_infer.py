@@ -103,6 +103,55 @@ def test_a_column_that_says_nothing_is_left_out_and_why_is_said(name, values, ro
     assert word in draft.decided
 
 
+DAYS = pd.date_range("2024-01-01", periods=293).strftime("%d.%m.%Y").tolist()
+MEND = "mend them, or list them in missing_marks and change type and missing"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([*DAYS, *["2024/13/45"] * 7], "293 of 300 read as dates (%d.%m.%Y), these do not: 2024/13/45"),
+        (
+            [*DAYS, *["2024-05-06"] * 5, "2024-02-30"],
+            "298 of 299 read as dates (ISO 8601 or %d.%m.%Y), these do not: 2024-02-30",
+        ),
+        ([*map(str, range(296)), *["ill"] * 4], "296 of 300 read as numbers, these do not: ill"),
+        ([*map(str, range(90)), *"abcdefghij"], "90 of 100 read as numbers, these do not: a, b, c and 7 more"),
+        (["1.5", "2"] * 49 + ["a\rb", " 3 "], "98 of 100 read as numbers, these do not: a b, ' 3 '"),
+        (["1", "2"] * 40 + ["?"] * 19 + ["x"], "80 of 81 read as numbers, these do not: x"),
+    ],
+)
+def test_a_few_cells_that_keep_a_column_from_its_type_are_to_be_checked(values, said):
+    assert infer_column(texts("x", values)).check == f"{said}; {MEND}"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [*map(str, range(89)), *"abcdefghijk"],  # less than nine of ten
+        ["01234", "99999", "x"] + ["10115"] * 40,  # codes
+        ["a", "b"] * 20,
+        ["1", "2"] * 20,
+        DAYS,
+        ["?", "-"] * 20,
+        [f"line {i} of a text" for i in range(40)],
+    ],
+)
+def test_other_columns_need_no_such_check(values):
+    assert "read as" not in infer_column(texts("x", values)).check
+
+
+def test_an_id_may_be_a_number_in_most_rows():
+    assert infer_column(texts("customer_id", [*map(str, range(0, 280, 7)), "x1"])).check == ""
+
+
+@pytest.mark.parametrize("asked", [None, "regression"])
+def test_a_target_that_would_be_a_number_but_for_a_word_says_so(asked):
+    target = texts("price", [*map(str, range(296)), *["ill"] * 4])
+    with pytest.raises(TargetError, match=r"different texts.* 296 of 300 read as numbers, these do not: ill; mend"):
+        choose_task(target, asked)
+
+
 def test_marks_stand_for_a_missing_value_where_only_they_are_no_number():
     frame = pd.DataFrame(
         {"amount": ["1", "?", "3"], "country": ["NA", "DE", "-"], "note": ["null", "a", "b"]}, dtype="str"

@@ -1,6 +1,6 @@
 import pytest
 
-from mlops_core.errors import MLOpsError, RequestError, did_you_mean
+from mlops_core.errors import MLOpsError, RequestError, did_you_mean, list_names
 
 
 def test_a_failure_ends_with_one_and_a_wrong_request_with_two():
@@ -22,3 +22,12 @@ def test_a_name_that_resembles_none_gets_them_all_in_order():
 
 def test_known_names_may_come_from_a_generator():
     assert did_you_mean("xyz", (name for name in ["beta", "alpha"])) == "Known: alpha, beta."
+
+
+@pytest.mark.parametrize(("count", "end"), [(1, "c0"), (13, "c11, c12"), (14, "c11 and 2 more")])
+def test_many_names_are_shortened_and_one_more_than_fits_is_not(count, end):
+    assert list_names([f"c{i}" for i in range(count)]).endswith(end)
+
+
+def test_a_name_that_resembles_none_of_many_does_not_get_them_all():
+    assert did_you_mean("xyz", [f"c{i:03d}" for i in range(500)]).endswith("c011 and 488 more.")

@@ -1,5 +1,6 @@
 import gzip
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from tables import make_spec, make_table, read_bytes, sha256, table_spec
 
 from mlops_core import ingest
+from mlops_core.datasets import load_dataset
+from mlops_core.draft.command import Wish, init_table
 from mlops_core.errors import MLOpsError
 from mlops_core.ingest import (
     Ingested,
@@ -19,6 +22,8 @@ from mlops_core.ingest import (
     count_rows,
     enforce_contract,
     ingest_source,
+    worst_reason,
+    write_quarantine,
     write_tables,
 )
 from mlops_core.sources import SourceError
@@ -265,7 +270,7 @@ def test_quarantined_rows_are_as_they_came(rows):
 
 def outcome(read, quarantined):
     frame = pd.DataFrame({"a": np.arange(read)})
-    return {"t": Ingested(read, frame.iloc[quarantined:], frame.iloc[:quarantined])}
+    return {"t": Ingested(read, frame.iloc[quarantined:], frame.iloc[:quarantined].assign(reason="a: too small"))}
 
 
 @pytest.mark.parametrize(("quarantined", "passes"), [(0, True), (10, True), (11, False)])
@@ -277,10 +282,64 @@ def test_the_limit_itself_is_allowed(quarantined, passes):
             check_quarantined(outcome(100, quarantined), 0.1)
 
 
+def test_too_many_bad_rows_are_told_with_the_column_the_reason_and_where_they_lie(tmp_path):
+    rows = [b"x,ok"] * 5 + [b"7.5,ok"] + [b",ok"] * 3 + [b"1,ok"] * 11
+    fields = {"a": {"type": "integer"}, "b": {"type": "text"}}
+    tables = {"t": split(tmp_path, b"a,b\n" + b"\n".join(rows), fields)}
+    with pytest.raises(QuarantineError) as caught:
+        check_quarantined(tables, 0.01)
+    assert str(caught.value) == (
+        "Table 't': 45.0% of the rows break the contract, more than ingest.max_quarantined = 1.0%; "
+        "most often a: not a valid integer (6 rows). "
+        "Look at data/quarantine/t.parquet, then mend the table, its contract or the limit."
+    )
+
+
+def test_a_reason_counts_in_every_row_that_has_it_and_a_long_one_is_cut():
+    assert worst_reason(pd.Series(["a: bad; b: missing", "b: missing", "a: bad; b: missing"])) == "b: missing (3 rows)"
+    assert worst_reason(pd.Series(["b: missing; a: bad"])) == "b: missing (1 row)"
+    shown = worst_reason(pd.Series([f"kind: not one of {', '.join(f'c{i}' for i in range(500))}"]))
+    assert len(shown) < 140
+    assert shown.endswith("… (1 row)")
+
+
 def test_a_lost_row_is_noticed():
     frame = pd.DataFrame({"a": [1, 2]})
     with pytest.raises(MLOpsError, match="rows read are not rows accepted"):
         check_quarantined({"t": Ingested(3, frame, frame.iloc[:0])}, 1.0)
+
+
+LACKS = "lacks the column '{}' that the dataset file declares."
+
+
+@pytest.mark.parametrize(
+    ("new", "problem"),
+    [
+        ("wieght_kg", f"{LACKS.format('wieght_kg')} Did you mean 'weight_kg'?"),
+        ("x", f"{LACKS.format('x')} Known: weight_kg."),
+        ("", "has the column 'weight_kg' that the dataset file does not declare."),
+    ],
+)
+def test_a_misspelt_column_gets_the_nearest_one_and_init_mends_it(tmp_path, new, problem):
+    (tmp_path / "params.yaml").write_bytes((Path(__file__).parents[1] / "params.yaml").read_bytes())
+    (tmp_path / "data").mkdir()
+    table = pd.DataFrame({"weight_kg": np.arange(90) * 7 % 31, "ward": ["a", "b", "b"] * 30, "y": ["u", "v"] * 45})
+    table.to_csv(tmp_path / "data/months.csv", index=False)
+    wish = Wish(str(tmp_path / "data/months.csv"), "y")
+    init_table(tmp_path, wish)
+    file = tmp_path / "data/datasets/months.yaml"
+    good = load_dataset("months", tmp_path)
+    lines = file.read_text().splitlines(keepends=True)
+    here = next(place for place, line in enumerate(lines) if line.startswith("  weight_kg:"))
+    lines[here] = lines[here].replace("weight_kg", new) if new else ""
+    file.write_text("".join(lines))
+    with pytest.raises(SourceError) as caught:
+        ingest_source(load_dataset("months", tmp_path), tmp_path)
+    mend = "Mend it in data/datasets/months.yaml, or run mlops init again"
+    assert str(caught.value) == f"months.csv: {problem} {mend}"
+    init_table(tmp_path, wish)
+    assert set(load_dataset("months", tmp_path).columns) == set(good.columns)
+    assert len(ingest_source(load_dataset("months", tmp_path), tmp_path)["months"].accepted) == 90
 
 
 def test_the_whole_source_is_read_counted_and_written(tmp_path):
@@ -291,7 +350,8 @@ def test_the_whole_source_is_read_counted_and_written(tmp_path):
     source = {"kind": "csv", "path": "data/source/small.csv", "sha256": sha256(data)}
     tables = ingest_source(make_spec(source=source), tmp_path)
     assert count_rows(tables).loc["small"].to_dict() == {"read": 20, "accepted": 19, "quarantined": 1}
-    write_tables(tables, tmp_path / "raw", tmp_path / "quarantine")
+    write_tables(tables, tmp_path / "raw")
+    write_quarantine(tables, tmp_path / "quarantine")
     kept = pd.read_parquet(tmp_path / "raw/small.parquet").astype({"at": "datetime64[s]"})  # Parquet knows no seconds
     pd.testing.assert_frame_equal(kept, table[1:].reset_index(drop=True))
     assert pd.read_parquet(tmp_path / "quarantine/small.parquet")["count"].tolist() == ["99"]

@@ -115,7 +115,7 @@ def run_series(root: Path, frame: pd.DataFrame, **wish: str) -> Series:
     params, spec, paths = load_params({"dataset": "own"}, root), load_dataset("own", root), Paths(root, "own")
     tables = ingest_source(spec, root)
     assert sum(len(item.quarantined) for item in tables.values()) == 0
-    write_tables(tables, paths.raw, paths.quarantine)
+    write_tables(tables, paths.raw)
     known = keep_known_outcomes(spec, build_table(spec, read_raw(spec, paths.raw)))
     split = split_rows(spec, known, params)
     target_by_split(known[spec.target], split)

@@ -14,6 +14,7 @@ from mlops_core.datasets import DatasetSpec, build_dataset
 from mlops_core.draft.infer import ColumnError, Draft, TargetError, choose_task, find_marks, infer_column, order_classes
 from mlops_core.draft.tables import TakeError, Taken, name_of, take_file, take_url
 from mlops_core.draft.write import read_text, render, update
+from mlops_core.errors import list_names
 from mlops_core.ingest import mark_missing
 from mlops_core.params import load_params
 from mlops_core.paths import dataset_file
@@ -97,6 +98,9 @@ def _take(root: Path, wish: Wish) -> tuple[Taken, str]:
 
 def _check(frame: pd.DataFrame, wish: Wish) -> str:
     """The task. Raises RequestError for whatever makes the rest pointless."""
+    if not wish.target:
+        columns = list_names([str(name) for name in frame.columns])
+        raise TargetError(f"Name the target: --target COLUMN. The columns are {columns}.")
     for name in (wish.target, wish.time, wish.id, wish.group):
         if name and name not in frame:
             raise ColumnError(name, map(str, frame.columns))
@@ -145,15 +149,16 @@ def _give_named(found: dict[str, Draft], wish: Wish) -> None:
         time = found[wish.time]
         if time.type != "datetime" or time.missing:
             problem = "has missing values" if time.type == "datetime" else "holds no dates that can be read"
-            raise TakeError(f"The column '{wish.time}' cannot order the rows in time: it {problem}.")
+            strays = f" {time.check}." if time.type != "datetime" and time.check else ""
+            raise TakeError(f"The column '{wish.time}' cannot order the rows in time: it {problem}.{strays}")
         time.role, time.decided = "time", BY_TIME
     if wish.id:
         draft = found[wish.id]
-        draft.role, draft.decided = "id", ""
+        draft.role, draft.decided, draft.check = "id", "", ""
         draft.type = draft.type if draft.type in ("integer", "text") else "text"
     if wish.group:
         draft = found[wish.group]
-        draft.role, draft.decided = "group", "rows of one group are never on both sides of a split"
+        draft.role, draft.decided, draft.check = "group", "rows of one group are never on both sides of a split", ""
         draft.type = draft.type if draft.type in ("integer", "text") else "category"
 
 

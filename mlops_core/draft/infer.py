@@ -22,6 +22,7 @@ ISO = (
 DATES = ("%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%d %b %Y", "%d-%b-%Y", "%b %d, %Y",
          "%d %B %Y", "%B %d, %Y")  # fmt: skip
 TIMES = ("", " %H:%M", " %H:%M:%S", " %I:%M %p")
+DATE_LIKE = r"[0-9]{1,2}\D|\D[0-9]{4}"
 MARKS = ("NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None", "#N/A", "<NA>", "?", "-", ".", "missing", "unknown")
 SURE_MARKS = frozenset(("N/A", "n/a", "NaN", "nan", "NULL", "null", "#N/A", "<NA>"))  # of a text column, too
 EVENTS = ("yes", "true", "1", "y", "bad", "late", "default", "churn", "positive", "fraud", "fail", "failed")
@@ -36,6 +37,8 @@ MANY_VALUES = 20  # distinct numbers of a target from which it is a quantity and
 FREE_TEXT = 50  # letters, on average
 NEAR_UNIQUE = 0.5  # distinct values per row
 FEW_ROWS = 20
+MOST = 0.9  # of the cells: what so many are the column was meant to be
+SHOWN = 3
 
 
 class TargetError(RequestError):
@@ -105,11 +108,19 @@ def find_marks(frame: pd.DataFrame) -> list[str]:
 
 def find_formats(values: pd.Series) -> list[str] | None:
     """How the dates among distinct texts are written: nothing for ISO 8601, else formats; None if they are no dates."""
-    left = values[~values.str.fullmatch(ISO)]
+    others = values[~values.str.fullmatch(ISO)]
+    if not others.str.contains(DATE_LIKE).all():
+        return None
+    formats, left = _match_formats(others)
+    if len(left) or _read_iso(values[values.str.fullmatch(ISO)]).isna().any():
+        return None
+    return formats
+
+
+def _match_formats(left: pd.Series) -> tuple[list[str], pd.Series]:
+    """The formats that fit most of what is left by the ones before, and what none of them fits."""
     formats: list[str] = []
     while len(left) and len(formats) < 3:
-        if not left.str.contains(r"[0-9]{1,2}\D|\D[0-9]{4}").all():
-            return None
         sample = left if len(left) <= 50 else left.sample(50, random_state=0)
         ranked = sorted(
             (date + time for date in DATES for time in TIMES),
@@ -117,13 +128,55 @@ def find_formats(values: pd.Series) -> list[str] | None:
         )
         fits = pd.to_datetime(left, format=ranked[0], errors="coerce").notna()
         if not fits.any():
-            return None
+            break
         formats.append(ranked[0])
         left = left[~fits]
-    if len(left):
-        return None
-    times = pd.to_datetime(values[values.str.fullmatch(ISO)], format="ISO8601", errors="coerce", utc=True)
-    return None if times.isna().any() else formats
+    return formats, left
+
+
+def _read_iso(values: pd.Series) -> pd.Series:
+    return pd.to_datetime(values, format="ISO8601", errors="coerce", utc=True)
+
+
+def find_strays(counts: pd.Series) -> str:
+    """What to check of counted texts that are numbers or dates but for a few, which make a text of the column."""
+    counts = counts.set_axis(counts.index.astype("str"))
+    counts = counts[(counts > 0) & ~counts.index.isin(MARKS)]  # these will be marks as soon as the others are mended
+    texts = pd.Series(counts.index, dtype="str")
+    numbers = texts.str.fullmatch(NUMBER) & ~texts.str.fullmatch(LEADING_ZERO).any()
+    return _tell_strays(counts, numbers, "numbers") or _tell_stray_dates(counts, texts)
+
+
+def _tell_stray_dates(counts: pd.Series, texts: pd.Series) -> str:
+    like = texts.str.contains(DATE_LIKE)
+    if not _are_most(counts, like):
+        return ""
+    iso = texts.str.fullmatch(ISO)
+    read = iso & _read_iso(texts.where(iso)).notna()
+    formats, left = _match_formats(texts[like & ~iso])
+    names = ["ISO 8601"] * bool(read.any()) + formats
+    return _tell_strays(counts, read | (like & ~iso & ~texts.index.isin(left.index)), f"dates ({' or '.join(names)})")
+
+
+def _are_most(counts: pd.Series, fits: pd.Series) -> bool:
+    return bool(counts[fits.to_numpy()].sum() >= MOST * counts.sum())
+
+
+def _tell_strays(counts: pd.Series, fits: pd.Series, what: str) -> str:
+    if fits.all() or not _are_most(counts, fits):
+        return ""
+    strays = [_printable(text) for text in counts.index[~fits.to_numpy()]]
+    more = f" and {len(strays) - SHOWN} more" if len(strays) > SHOWN else ""
+    return (
+        f"{counts[fits.to_numpy()].sum():,} of {counts.sum():,} read as {what}, these do not: "
+        f"{', '.join(strays[:SHOWN])}{more}; mend them, or list them in missing_marks and change type and missing"
+    )
+
+
+def _printable(text: str) -> str:
+    """The start of a value as part of a line, which may be a comment of the dataset file; spaces around it are seen."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in text[:20])
+    return shown if shown == shown.strip() else f"'{shown}'"
 
 
 def infer_column(raw: pd.Series) -> Draft:
@@ -142,6 +195,8 @@ def infer_column(raw: pd.Series) -> Draft:
         draft.label = spell(name, units=False)[0]
     draft.seen = _describe(draft, counts, raw)
     _set_role(draft, raw, values)
+    if draft.type in ("category", "text") and draft.role != "id":
+        draft.check = find_strays(counts)
     return draft
 
 
@@ -246,19 +301,23 @@ def choose_task(target: pd.Series, asked: str | None) -> str:
         raise TargetError(f"The target '{target.name}' is missing in every row; there is nothing to learn.")
     if distinct == 1:
         raise TargetError(f"The target '{target.name}' is '{values.iloc[0]}' in every row; there is nothing to learn.")
-    numeric = infer_column(target).type in ("number", "integer")
+    draft = infer_column(target)
+    numeric = draft.type in ("number", "integer")
+    strays = f" {draft.check}." if draft.type in ("category", "text") and draft.check else ""
     fits = {"binary": distinct == 2, "multiclass": 2 < distinct <= MAX_CLASSES, "regression": numeric}
     if asked:
         if not fits[asked]:
             kind = "numbers" if numeric else "texts"
-            raise TargetError(f"The target '{target.name}' has {distinct:,} different {kind}: no {asked} target.")
+            raise TargetError(
+                f"The target '{target.name}' has {distinct:,} different {kind}: no {asked} target.{strays}"
+            )
         return asked
     if numeric and distinct > MANY_VALUES:
         return "regression"
     if not numeric and distinct > MAX_CLASSES:
         raise TargetError(
             f"The target '{target.name}' has {distinct:,} different texts, more than {MAX_CLASSES} classes. "
-            "Choose another column, or make fewer classes of it."
+            f"Choose another column, or make fewer classes of it.{strays}"
         )
     return "binary" if distinct == 2 else "multiclass"
 

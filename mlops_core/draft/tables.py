@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
+from mlops_core.draft.separators import explain_separator, find_separator
 from mlops_core.errors import RequestError
 from mlops_core.ingest import parse_csv, parse_parquet
 from mlops_core.reports import replace_file
@@ -73,7 +74,7 @@ def take_file(table: str, name: str, root: Path) -> Taken:
     place = source.resolve()
     inside = place.is_relative_to(root / "data")
     path = place.relative_to(root) if inside else Path("data", "source", name, f"{name}{suffix}")
-    return Taken(data, read_frame(data, path), path, source.name)
+    return Taken(data, read_frame(data, source), path, source.name)
 
 
 def take_url(url: str, name: str, sha256: str) -> Taken:
@@ -87,12 +88,20 @@ def take_url(url: str, name: str, sha256: str) -> Taken:
     if (found := hashlib.sha256(data).hexdigest()) != sha256:
         raise TakeError(f"What '{url}' holds is not the declared file: sha256 {found[:12]}… instead of {sha256[:12]}….")
     path = Path("data", "source", name, f"{name}{suffix}")
-    return Taken(data, read_frame(data, path), path, url)
+    return Taken(data, read_frame(data, Path(Path(urlsplit(url).path).name)), path, url)
 
 
 def read_frame(data: bytes, path: Path) -> pd.DataFrame:
-    """Every value as it stands in the file, nothing marked as missing yet. Raises SourceError."""
-    frame = parse_csv(path, data, None, []) if path.suffix == ".csv" else parse_parquet(path, data, None)
+    """Every value as it stands in the file, nothing marked as missing yet. Raises SourceError.
+
+    `path` is where somebody has the file: what is said of it can be typed.
+    """
+    if path.suffix.lower() == ".parquet":
+        frame = parse_parquet(path, data, None)
+    elif separator := find_separator(data):
+        raise SourceError(path, explain_separator(path, data, separator))
+    else:
+        frame = parse_csv(path, data, None, [])
     if frame.empty:
         raise SourceError(path, "holds no rows")
     return frame

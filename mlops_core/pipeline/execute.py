@@ -18,6 +18,7 @@ from papermill.execute import execute_notebook
 from traitlets.config import Config
 
 from mlops_core.errors import MLOpsError
+from mlops_core.params import load_params
 from mlops_core.paths import state_dir
 from mlops_core.pipeline.notebooks import (
     NOTEBOOKS,
@@ -28,6 +29,7 @@ from mlops_core.pipeline.notebooks import (
     to_bytes,
     to_html,
 )
+from mlops_core.pipeline.verify import is_restorable
 from mlops_core.progress import VARIABLE
 from mlops_core.reports import replace_file
 
@@ -38,16 +40,14 @@ POLL_SECONDS = 0.5
 
 
 class StageError(MLOpsError):
-    """A cell failed; the notebook as far as it came is kept."""
+    """A cell failed; the notebook as far as it came is kept. `back`: there are good outputs to go back to."""
 
-    def __init__(self, stage: str, cell: str, cause: str, kept: str) -> None:
-        self.stage, self.cell, self.cause, self.kept = stage, cell, cause, kept
-        super().__init__(
-            f"Stage '{stage}' failed in the cell '{cell}': {cause}\n"
-            f"  read   {kept}\n"
-            f"  again  mlops run\n"
-            f"  back   dvc checkout   (the last good outputs)"
-        )
+    def __init__(self, stage: str, cell: str, cause: str, kept: str, back: bool) -> None:
+        self.stage, self.cell, self.cause, self.kept, self.back = stage, cell, cause, kept, back
+        lines = [f"Stage '{stage}' failed in the cell '{cell}': {cause}", f"  read   {kept}", "  again  mlops run"]
+        # Without --force DVC stops at what the stage had written before it failed.
+        lines += ["  back   dvc checkout --force   (the last good outputs)"] * back
+        super().__init__("\n".join(lines))
 
 
 class Reporter:
@@ -149,6 +149,14 @@ def _cause(error: Exception, timeout: int | None) -> str:
     return plain[0] if own else f"{error.ename}: {plain[0]}"
 
 
+def can_go_back(root: Path) -> bool:
+    """Whether the dataset of params.yaml has good outputs; a failure is told whatever is wrong with that file."""
+    try:
+        return is_restorable(root, load_params(root=root).dataset)
+    except MLOpsError:
+        return False
+
+
 def run_stage(root: Path, stage: str, timeout: int | None = None) -> None:
     """Executes the stage's notebook in the project's root and writes its copy and its HTML.
 
@@ -177,7 +185,8 @@ def run_stage(root: Path, stage: str, timeout: int | None = None) -> None:
     except (PapermillExecutionError, DeadKernelError, CellTimeoutError) as error:
         # papermill writes what it has when a cell raises, and nothing when the kernel is gone.
         replace_file(failed, draft.read_bytes() if draft.is_file() else to_bytes(reporter.notebook))
-        raise StageError(stage, reporter.cell, _cause(error, timeout), failed.relative_to(root).as_posix()) from None
+        kept = failed.relative_to(root).as_posix()
+        raise StageError(stage, reporter.cell, _cause(error, timeout), kept, can_go_back(root)) from None
     finally:
         draft.unlink(missing_ok=True)
     stable = stable_copy(notebook, root)

@@ -70,6 +70,14 @@ def read_lock(root: Path) -> dict[str, dict[str, str]]:
         raise LockFileError("is damaged") from None
 
 
+def is_restorable(root: Path, dataset: str) -> bool:
+    """Whether `dvc checkout` succeeds: each output of the dataset is recorded and cached. Raises LockFileError."""
+    recorded = {name: md5 for outputs in read_lock(root).values() for name, md5 in outputs.items()}
+    tree = yaml.safe_load((root / "dvc.yaml").read_text(encoding="utf-8").replace("${dataset}", dataset))
+    names = [name for stage in tree["stages"].values() for name in stage.get("outs", [])]
+    return all(name in recorded and _cached(root, recorded[name]).is_file() for name in names)
+
+
 def check_outputs(root: Path) -> Iterator[Finding]:
     """Every output of every stage that is missing or differs from dvc.lock; in a folder, the very files."""
     for stage, outputs in read_lock(root).items():

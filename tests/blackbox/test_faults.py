@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from project import STAGES, Project, at_work_in, copy_project, end_group, no_traceback, stages_run, wait_until
 
@@ -39,7 +41,14 @@ def test_the_run_ends_with_one_and_names_stage_cell_cause_and_what_to_type(story
     done = story["done"]
     assert done.code == 1, done
     no_traceback(done.err, limit=4)
-    for words in ("'preprocess'", "'Split by time'", "ValueError", "the sky is down", "mlops run", "dvc checkout"):
+    for words in (
+        "'preprocess'",
+        "'Split by time'",
+        "ValueError",
+        "the sky is down",
+        "mlops run",
+        "dvc checkout --force",
+    ):
         assert words in done.lines[0] if words[0] == "'" else words in done.err, done
 
 
@@ -85,6 +94,36 @@ def test_after_mending_the_run_completes_and_the_failed_notebook_goes(story: dic
     assert not project.failed("preprocess").exists()
     assert project.hashes(*OUTPUTS) == story["before"]
     assert project.versions() == story["versions"]
+
+
+@pytest.fixture
+def broken_contract(unrun: Project) -> Project:
+    """A project with a dataset of its own that never ran, and of whose rows every third breaks the contract."""
+    rows = [f"{i % 7},{'ab'[i % 2]},{'x' if i % 3 == 0 else i}" for i in range(90)]
+    unrun.write("months.csv", "\n".join(["visits,ward,weight_kg", *rows]))
+    done = unrun.mlops("init", "months.csv", "--target", "ward")
+    assert done.code == 0, done
+    text = unrun.path("data/datasets/months.yaml").read_text(encoding="utf-8")
+    unrun.write("data/datasets/months.yaml", re.sub(r"(weight_kg: ).*", r"\1{type: integer}", text))
+    return unrun
+
+
+def test_too_many_bad_rows_end_the_run_and_lie_where_the_message_says(broken_contract: Project) -> None:
+    for _ in range(2):  # what the first run left is not in the way of the second
+        done = broken_contract.mlops("run", "--dataset", "months", "--stage", "ingest")
+        assert done.code == 1, done
+        no_traceback(done.err, limit=4)
+        assert "33.3% of the rows" in done.lines[0]
+        assert "most often weight_kg: not a valid integer (30 rows)" in done.lines[0]
+        (name,) = re.findall(r"data/quarantine/\S+\.parquet", done.lines[0])
+        kept = pd.read_parquet(broken_contract.path(name))
+        assert kept["weight_kg"].tolist() == ["x"] * 30
+
+
+def test_a_dataset_that_never_finished_a_run_is_offered_no_way_back(broken_contract: Project) -> None:
+    done = broken_contract.mlops("run", "--dataset", "months", "--stage", "ingest")
+    no_traceback(done.err, limit=3)
+    assert "dvc checkout" not in done.err
 
 
 def test_a_cell_that_kills_its_kernel_ends_the_run_at_once(untouched: Project) -> None:
