@@ -8,6 +8,7 @@ import subprocess
 from contextlib import closing
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from benchmarks.__main__ import RESULTS
@@ -130,6 +131,7 @@ def draw_index(page: Path, picture: Path) -> None:
         tab.goto(page.as_uri())
         tab.screenshot(path=picture)
         browser.close()
+    Image.open(picture).quantize(64).save(picture, optimize=True)
 
 
 def main() -> None:

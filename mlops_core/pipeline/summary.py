@@ -38,7 +38,7 @@ def summarise(paths: Paths, params: Params, champion: int, reason: str) -> str:
     difference, low, high = (spoken(rival[name]) for name in ("difference", "low", "high"))
     certain = "certainly better" if rival["high"] < 0 else "not certainly better"
     lines += [
-        f"  {certain} than {rival['baseline']}: {names[0]} {difference} ({low} to {high})",
+        f"  {certain} than {rival['baseline']}: {names[0].replace('_', ' ')} {difference} ({low} to {high})",
         "",
         "  look    reports/index.html, reports/model_card.md, reports/notebooks/",
         "  next    make app (the page)     make serve (the API)     make lab (JupyterLab)     mlops score IN OUT",
