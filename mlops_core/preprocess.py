@@ -161,6 +161,12 @@ def readable_names(spec: DatasetSpec, column: ColumnSpec, tables: Mapping[str, p
     return dict(zip(table[key].astype("str"), table["name"].astype("str"), strict=True))
 
 
+def _short(value: float, series: pd.Series) -> float:
+    """As somebody would type it, where that is still a value that training has seen the like of."""
+    short = float(f"{value:.4g}")
+    return short if series.min() <= short <= series.max() else value
+
+
 def _schema_column(name: str, column: ColumnSpec, train: pd.DataFrame, names: Mapping[str, str]) -> Column:
     series = train[name]
     text = column.type == "category"
@@ -169,6 +175,8 @@ def _schema_column(name: str, column: ColumnSpec, train: pd.DataFrame, names: Ma
     example = None if common.empty else common.iloc[0] if text else common.sort_values().iloc[len(common) // 2]
     if isinstance(example, pd.Timestamp):
         example = example.isoformat(timespec="minutes")
+    if column.type == "number" and example is not None:
+        example = _short(float(example), series)
     categories = sorted(series.dropna().value_counts().index[:MAX_CATEGORIES]) if text else []
     return Column(
         name=name,

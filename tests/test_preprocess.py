@@ -270,3 +270,14 @@ def test_splits_and_schema_come_back_from_their_files(tmp_path):
     assert [len(part) for part in parts] == count_splits(spec, table, split)["rows"].tolist()
     train = table[split == "train"]
     np.testing.assert_array_equal(encode_table(schema, parts[0]), encode_table(schema, train))
+
+
+@pytest.mark.parametrize(
+    ("values", "example"),
+    [([0.1, 0.8571428571, 2.0], 0.8571), ([157309.83] * 3, 157309.83), ([100000.0, 157309.83, 2e5], 157300.0)],
+)
+def test_an_example_is_as_short_as_somebody_would_type_it_and_no_value_that_was_never_seen(values, example):
+    spec, table = make_spec(), make_table(rows=3)
+    table["amount"] = values
+    (column,) = [item for item in build_schema(spec, table).columns if item.name == "amount"]
+    assert column.example == example
