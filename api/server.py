@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import socket
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ SWITCH_SECONDS = 0.0005  # Python's own ten times that is how long a small reque
 KEEP_ALIVE_SECONDS = 30
 POLL_SECONDS = 0.1
 M_ARENA_MAX, ARENAS = -8, 2  # malloc.h of glibc
+SO_ATTACH_FILTER, BPF_RETURN = 26, 0x06  # asm-generic/socket.h, linux/bpf_common.h
 CLOSE_HEADER = (b"connection", b"close")
 
 
@@ -57,6 +59,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Takes in who has connected already, before the listeners close: the kernel would reset them."""
+        for listener in sockets or []:
+            _turn_away(listener)
         waiting = [connection for listener in sockets or [] for connection in _accept_all(listener)]
         for server in self.servers:
             server.close()
@@ -77,6 +81,18 @@ class Server(uvicorn.Server):
     def _make_protocol(self) -> asyncio.Protocol:
         kind: Any = self.config.http_protocol_class
         return kind(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+
+def _turn_away(listener: socket.socket) -> None:
+    """Nobody connects any more: who did after the last `accept` would be reset, and who knocks now is refused soon.
+
+    Linux alone can: a filter of one instruction drops what comes for the listener.
+    """
+    drop = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, 0))
+    program = struct.pack("HP", 1, ctypes.addressof(drop))
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
 
 
 def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:

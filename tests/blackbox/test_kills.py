@@ -8,6 +8,8 @@ from project import Project, at_work_in, end_group, family, stages_run, survivor
 # A trial whose process is gone is put back once it has been silent for 20 seconds; one without a heartbeat, never.
 RUNNING = "select trial_id, heartbeat from trials left join trial_heartbeats using (trial_id) where state = 'RUNNING'"
 
+OLD_HEARTBEAT = "insert into trial_heartbeats (trial_id, heartbeat) values (?, datetime('now', '-1 hour'))"
+
 
 def start_search(project: Project, trials: int):
     """`mlops run` with more trials, as soon as a trial more than before is finished, and its processes."""
@@ -53,10 +55,11 @@ def test_a_killed_run_is_finished_by_the_next_one_with_one_new_version(used: Pro
     process.communicate(timeout=20)
     nobody_is_left(used, members)
     kept = used.finished_trials()
-    (first, _), *silent = used.query(".mlops/optuna.db", RUNNING)
+    _, *silent = used.query(".mlops/optuna.db", RUNNING)
     with used.change(".mlops/optuna.db") as connection:  # as if one was killed before its first, the others long ago
-        connection.execute("update trial_heartbeats set heartbeat = datetime(heartbeat, '-1 hour')")
-        connection.execute("delete from trial_heartbeats where trial_id = ?", (first,))
+        connection.execute("delete from trial_heartbeats")
+        for trial, _ in silent:
+            connection.execute(OLD_HEARTBEAT, (trial,))
     wanted = len(kept) + 2
     done = used.mlops("run", "--stage", "train", "--set", f"tune.trials={wanted}")
     assert done.code == 0, done
