@@ -88,11 +88,10 @@ def _turn_away(listener: socket.socket) -> None:
 
     Linux alone can: a filter of one instruction drops what comes for the listener.
     """
-    drop = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, 0))
-    program = struct.pack("HP", 1, ctypes.addressof(drop))
     if sys.platform == "linux":
+        drop = ctypes.create_string_buffer(struct.pack("HBBI", BPF_RETURN, 0, 0, 0))
         with contextlib.suppress(OSError):
-            listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+            listener.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(drop)))
 
 
 def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:

@@ -32,14 +32,12 @@ IDENTITY = {
     "DVC_NO_ANALYTICS": "1",
     "NO_COLOR": "1",
 }
-INHERITED = (
-    *("DVC_ROOT", "DVC_STAGE", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"),
-    *(
-        "FORCE_COLOR",
-        "CLICOLOR",
-        "CLICOLOR_FORCE",
-    ),  # a kernel sets them, and DVC would draw a spinner between the lines
-)
+REPOSITORY = ("DVC_ROOT", "DVC_STAGE", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
+COLOURS = (
+    "FORCE_COLOR",
+    "CLICOLOR",
+    "CLICOLOR_FORCE",
+)  # a kernel sets them, and DVC would draw a spinner between lines
 
 
 class SandboxError(MLOpsError):
@@ -60,7 +58,7 @@ class Sandbox:
         """What `command` (git or dvc, no shell) prints. Raises SandboxError when it fails."""
         tool, *arguments = command.split()
         program = [sys.executable, "-m", "dvc"] if tool == "dvc" else [tool]
-        environment = {key: value for key, value in os.environ.items() if key not in INHERITED}
+        environment = {key: value for key, value in os.environ.items() if key not in REPOSITORY + COLOURS}
         environment |= IDENTITY | {"DVC_SITE_CACHE_DIR": str(self.root / "site")}
         done = subprocess.run(
             [*program, *arguments], cwd=self.root / "repo", env=environment, capture_output=True, text=True, check=False

@@ -15,7 +15,7 @@ from mlops_core.serve.predictor import answers_agree
 from mlops_core.serve.rehearsal import Service, ServiceError
 
 PROBLEM = "application/problem+json"
-HOLD_SECONDS, WAIT_SECONDS = 0.5, 30.0
+HOLD_SECONDS, WAIT_SECONDS = 1.0, 30.0
 POLL_SECONDS = 0.05
 
 

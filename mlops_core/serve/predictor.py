@@ -16,7 +16,7 @@ from mlops_core.serve.bundle import BundleError, Constants, read_constants, veri
 Doubles = npt.NDArray[np.float64]
 
 TINY = 1e-12
-PROBABILITY_TOLERANCE, SPREAD_TOLERANCE = 1e-6, 1e-5
+PROBABILITY_TOLERANCE, SPREAD_TOLERANCE = 1e-6, 2e-6
 
 
 def calibrate(raw: Doubles, constants: Constants) -> Doubles:

@@ -4,6 +4,7 @@ import asyncio
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 from http.client import HTTPException
@@ -28,6 +29,7 @@ from server import (
 )
 
 from api.protocol import Protocol
+from api.server import _accept_all, _turn_away
 
 GOOD = "Zk3vQ9fX1mB7tW5yR2cL8pD4sH6jN0aGeKuTiOxVbMw"
 PASSWORD_LINE = re.compile(r"First start: the account 'admin' has the password (\S+) ")
@@ -171,6 +173,20 @@ def test_kill_9_leaves_no_registry_behind(project: Path) -> None:
             server.end(signal.SIGKILL)
             assert survivors(children, 2) == []
             connection.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux filters what comes for a listener")
+def test_who_had_connected_is_taken_in_and_who_knocks_later_is_not_let_in_only_to_be_reset() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        address = listener.getsockname()
+        with socket.create_connection(address):
+            _turn_away(listener)
+            with pytest.raises(TimeoutError):
+                socket.create_connection(address, timeout=0.2)
+            taken = list(_accept_all(listener))
+        assert len(taken) == 1
+        taken[0].close()
 
 
 def keep_asking(port: int, request: bytes, seen: list[str]) -> None:
