@@ -42,6 +42,11 @@ class RegistryProcess:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _closed: bool = False
 
+    def start(self) -> None:
+        """Begins MLflow's imports before the first question."""
+        with self._lock:
+            self._process = self._process or self._spawn()
+
     def champion(self, name: str, alias: str) -> int | None:
         found: int | None = self._ask("champion", name=name, alias=alias)
         return found
@@ -91,14 +96,7 @@ class RegistryProcess:
         if self._process is not None and self._process.poll() is not None:
             self._discard()  # it died by itself; its pipes are still open
         if self._process is None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlops_core.registry.agent", str(self.root)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env={**IMPATIENT, **os.environ},
-                start_new_session=True,  # a Ctrl-C is for the server, which ends this process when it is done
-            )
+            self._process = self._spawn()
         if self._closed:
             raise OSError("the service ends")
         assert self._process.stdin
@@ -106,6 +104,16 @@ class RegistryProcess:
         self._process.stdin.write(line)
         self._process.stdin.flush()
         return _read_line(self._process.stdout.fileno(), seconds)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mlops_core.registry.agent", str(self.root)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**IMPATIENT, **os.environ},
+            start_new_session=True,  # a Ctrl-C is for the server, which ends this process when it is done
+        )
 
 
 def _read_line(descriptor: int, seconds: float) -> bytes:

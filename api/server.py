@@ -102,9 +102,9 @@ def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
             yield connection
 
 
-def build_slot(settings: ApiSettings, root: Path) -> ModelSlot:
+def build_slot(settings: ApiSettings, root: Path, registry: RegistryProcess) -> ModelSlot:
     name, alias = settings.served_model(root)
-    return ModelSlot(name, alias, state_dir(root) / "serving" / f"{name}@{alias}", RegistryProcess(root))
+    return ModelSlot(name, alias, state_dir(root) / "serving" / f"{name}@{alias}", registry)
 
 
 def _greet_admin(settings: ApiSettings, root: Path) -> None:
@@ -122,14 +122,14 @@ def _share_memory() -> None:
         ctypes.CDLL(None).mallopt(M_ARENA_MAX, ARENAS)
 
 
-def serve(root: Path, host: str, port: int) -> None:
+def serve(root: Path, host: str, port: int, registry: RegistryProcess) -> None:
     """Serves until a signal ends it. Raises MLOpsError for whatever is wrong before anything is answered."""
     configure_logs()
     sys.setswitchinterval(SWITCH_SECONDS)
     _share_memory()
     settings = load_api_settings()
     listener = open_socket(host, port)
-    app = create_app(settings, root, build_slot(settings, root))
+    app = create_app(settings, root, build_slot(settings, root, registry))
     config = uvicorn.Config(
         app,
         http=protocol_with(settings.stall_seconds),

@@ -76,6 +76,9 @@ def stage(
     from mlops_core.processes import end_with_parent
 
     end_with_parent()
+    from mlops_core.pipeline.forkserver import stand_in
+
+    stand_in("api.cli:main", sys.argv)
     from mlops_core.pipeline.execute import run_stage
 
     run_stage(find_root(), name, timeout or None)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from jupyter_client.provisioning.factory import KernelProvisionerFactory
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
@@ -20,6 +21,7 @@ from traitlets.config import Config
 from mlops_core.errors import MLOpsError
 from mlops_core.params import load_params
 from mlops_core.paths import state_dir
+from mlops_core.pipeline import provisioner
 from mlops_core.pipeline.notebooks import (
     NOTEBOOKS,
     executed_of,
@@ -36,6 +38,7 @@ from mlops_core.reports import replace_file
 ENGINE = "mlops"
 KERNEL_NAME = "python3"
 START_SECONDS = 180
+BARE = "frontend"  # shows that a page imports none of what a forked kernel has imported
 POLL_SECONDS = 0.5
 
 
@@ -163,6 +166,8 @@ def run_stage(root: Path, stage: str, timeout: int | None = None) -> None:
     Raises StageError when a cell fails or takes longer than `timeout` seconds; then only `.failed.ipynb` is written.
     """
     papermill_engines.register(ENGINE, StageEngine)
+    if stage != BARE:
+        KernelProvisionerFactory.instance().default_provisioner_name = provisioner.NAME
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # StageError says it in our words
     reporter = Reporter(stage, state_dir(root) / f"progress-{os.getpid()}")
     os.environ[VARIABLE] = str(reporter.progress)

@@ -18,6 +18,7 @@ from mlops_core.datasets import load_dataset
 from mlops_core.errors import MLOpsError, RequestError, did_you_mean
 from mlops_core.params import Params, check_params, override, read_params
 from mlops_core.paths import state_dir
+from mlops_core.pipeline.forkserver import forking
 from mlops_core.pipeline.lock import run_lock
 from mlops_core.pipeline.notebooks import NOTEBOOKS, cleaned, failed_of, source_of, strip_file
 from mlops_core.pipeline.verify import read_lock
@@ -115,13 +116,13 @@ def warm_up() -> None:
     threading.Thread(target=_import_registry, daemon=True).start()
 
 
-def reproduce(root: Path, stage: str | None, force: bool) -> None:
+def reproduce(root: Path, stage: str | None, force: bool, env: Mapping[str, str]) -> None:
     """`dvc repro`, whose stages print what they do. Raises RunError when one fails."""
     options = [*(["--force"] if force else []), *([stage] if stage else [])]
     process = subprocess.Popen(
         dvc_command("repro", *options),
         cwd=root,
-        env=dvc_environment(root),
+        env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -191,6 +192,7 @@ def run_series(root: Path, request: Request) -> Params:
         warm_up()
         for stage in NOTEBOOKS:
             strip_file(source_of(root, stage))
-        reproduce(root, request.stage, request.force)
+        with forking(dvc_environment(root)) as env:
+            reproduce(root, request.stage, request.force, env)
         _forget_failures(root, request.stage)
     return params

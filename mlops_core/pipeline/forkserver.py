@@ -1,0 +1,206 @@
+"""Stages and their kernels in a tenth of a second: forked from a process of this run that has done the imports.
+
+A stage takes three seconds to import papermill, to start a kernel and to import pandas, scikit-learn and MLflow there,
+and a series has ten. `mlops run` starts one process that does it once, and who needs a process asks for a fork of it.
+Where there is none to be had (`dvc repro`, `mlops stage`, anywhere but on Linux), everything starts as it always does.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from mlops_core.processes import end_with_parent
+
+VARIABLE = "MLOPS_FORKSERVER"
+BOOT = "from mlops_core.pipeline.forkserver import main; main()"
+LARGEST = 1 << 17  # bytes of a request; a socket takes hardly more in one piece
+
+# Of others alone: what is edited in this checkout during a run is what the next stage imports. Not onnxruntime, which
+# starts a thread that no fork has, and waits for it in the end.
+PRELOADED = (
+    "bleach",
+    "bs4",
+    "ipykernel.kernelapp",
+    "matplotlib.figure",
+    "matplotlib_inline.backend_inline",
+    "mlflow",
+    "nbconvert.exporters",
+    "optuna",
+    "papermill.execute",
+    "pygments.lexers.python",
+    "pyarrow.parquet",
+    "sklearn.ensemble",
+    "sklearn.linear_model",
+)
+
+_forked = False
+
+
+class Forked:
+    """A process that is another one's child, with what jupyter_client needs of a `subprocess.Popen`.
+
+    It holds the other end of `channel`, so each learns from a closed end that the other is gone.
+    """
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, channel: socket.socket, pid: int) -> None:
+        self.channel, self.pid = channel, pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        return self._look(0)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        return self._look(timeout)
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _look(self, timeout: float | None) -> int | None:
+        if self.returncode is None and select.select([self.channel], [], [], timeout)[0]:
+            said = self.channel.recv(LARGEST)
+            self.returncode = int(said) if said else -signal.SIGKILL  # whichever it was: only a parent could know
+            self.channel.close()
+        return self.returncode
+
+
+def ask_for_fork(call: str, arguments: Sequence[str], env: Mapping[str, str], cwd: str) -> Forked | None:
+    """A process that calls this function, named as `module:function`; None where nobody forks any."""
+    address = os.environ.get(VARIABLE)
+    if not address:
+        return None
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    request = {"call": call, "arguments": list(arguments), "env": dict(env), "cwd": cwd}
+    try:
+        channel.connect(address)
+        socket.send_fds(channel, [json.dumps(request).encode()], [1, 2])
+        return Forked(channel, int(channel.recv(LARGEST)))  # nothing, if it ends before
+    except (OSError, ValueError):
+        channel.close()
+        return None
+
+
+def stand_in(call: str, arguments: Sequence[str]) -> None:
+    """Has a fork do what this process was started for, and ends as that ends; returns where nobody forks any."""
+    process = None if _forked else ask_for_fork(call, arguments, os.environ, str(Path.cwd()))
+    if process is None:
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, lambda number, _: process.send_signal(number))
+    code = process.wait() or 0
+    os._exit(code if code >= 0 else 128 - code)
+
+
+@contextlib.contextmanager
+def forking(env: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Adds to an environment the address of a process that forks itself as long as the block lasts."""
+    if sys.platform != "linux":
+        yield dict(env)
+        return
+    with tempfile.TemporaryDirectory(prefix="mlops-") as folder:  # nobody else may enter it
+        address = str(Path(folder) / "socket")
+        # Listening from the start: whoever is early waits until the imports are done.
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(address)
+            listener.listen()
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-c", BOOT],
+                stdin=listener.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=dict(env),
+                preexec_fn=end_with_parent,
+                start_new_session=True,  # a Ctrl-C is for the stage, which tells its fork
+            )
+        try:
+            yield {**env, VARIABLE: address}
+        finally:
+            process.kill()
+            process.wait()
+
+
+def main() -> None:
+    """The process that is forked: its input is the socket at which it is asked. Ends with whoever started it."""
+    listener = socket.socket(fileno=os.dup(0))
+    os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as a kernel does
+    for name in PRELOADED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
+    gc.collect()
+    gc.freeze()
+    while True:
+        channel, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            _become(channel)
+        channel.close()
+
+
+def _become(channel: socket.socket) -> None:
+    """What the fork does, until it ends."""
+    global _forked
+    _forked, code = True, 1
+    try:
+        call = _take_over(channel)
+        channel.send(str(os.getpid()).encode())
+        threading.Thread(target=_end_with, args=(channel,), daemon=True).start()
+        pkgutil.resolve_name(call)()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            channel.send(str(code).encode())
+        os._exit(code)  # Python would clean up after its parent's imports
+
+
+def _take_over(channel: socket.socket) -> str:
+    """Makes this process look as if whoever asks had started it; what it is to call."""
+    request, streams, _, _ = socket.recv_fds(channel, LARGEST, 2)
+    asked = json.loads(request)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()  # signals for a kernel are sent to its group
+    os.chdir(asked["cwd"])
+    os.environ.clear()
+    os.environ.update(asked["env"])
+    for target, stream in enumerate([os.open(os.devnull, os.O_RDONLY), *streams]):
+        os.dup2(stream, target)
+        os.close(stream)
+    sys.argv = asked["arguments"]
+    import numpy as np
+
+    np.random.seed()  # noqa: NPY002  each its own, like any process
+    return str(asked["call"])
+
+
+def _end_with(channel: socket.socket) -> None:
+    """Ends this process when whoever asked for it is gone."""
+    with contextlib.suppress(OSError):
+        channel.recv(1)
+    os._exit(1)
