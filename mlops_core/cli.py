@@ -76,7 +76,7 @@ def stage(
     from mlops_core.processes import end_with_parent
 
     end_with_parent()
-    from mlops_core.pipeline.forkserver import stand_in
+    from mlops_core.forkserver import stand_in
 
     stand_in("api.cli:main", sys.argv)
     from mlops_core.pipeline.execute import run_stage

@@ -19,6 +19,7 @@ from papermill.execute import execute_notebook
 from traitlets.config import Config
 
 from mlops_core.errors import MLOpsError
+from mlops_core.forkserver import LIBRARIES, TOOLS
 from mlops_core.params import load_params
 from mlops_core.paths import state_dir
 from mlops_core.pipeline import provisioner
@@ -38,7 +39,7 @@ from mlops_core.reports import replace_file
 ENGINE = "mlops"
 KERNEL_NAME = "python3"
 START_SECONDS = 180
-BARE = "frontend"  # shows that a page imports none of what a forked kernel has imported
+BARE = "frontend"  # its kernel shows that a page imports no library
 POLL_SECONDS = 0.5
 
 
@@ -166,8 +167,8 @@ def run_stage(root: Path, stage: str, timeout: int | None = None) -> None:
     Raises StageError when a cell fails or takes longer than `timeout` seconds; then only `.failed.ipynb` is written.
     """
     papermill_engines.register(ENGINE, StageEngine)
-    if stage != BARE:
-        KernelProvisionerFactory.instance().default_provisioner_name = provisioner.NAME
+    KernelProvisionerFactory.instance().default_provisioner_name = provisioner.NAME
+    provisioner.ForkedProvisioner.level = TOOLS if stage == BARE else LIBRARIES
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # StageError says it in our words
     reporter = Reporter(stage, state_dir(root) / f"progress-{os.getpid()}")
     os.environ[VARIABLE] = str(reporter.progress)

@@ -2,13 +2,12 @@
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
-from mlops_core.pipeline.forkserver import ask_for_fork
+from mlops_core.forkserver import LIBRARIES, ask_for_fork
 
 NAME = "mlops-forked"  # among the entry points of this package
 LAUNCHER = ["-m", "ipykernel_launcher"]
@@ -19,10 +18,11 @@ class ForkedProvisioner(LocalProvisioner):
     """Starts this Python's ipykernel as a fork, and any kernel as usual where there is none to be had."""
 
     process: Any = None
+    level = LIBRARIES
 
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> KernelConnectionInfo:
         if cmd[:3] == [sys.executable, *LAUNCHER]:
-            fork = ask_for_fork(CALL, cmd[2:], kwargs["env"], str(kwargs.get("cwd") or Path.cwd()))
+            fork = ask_for_fork(CALL, cmd[2:], kwargs["env"], cwd=kwargs.get("cwd"), level=self.level)
             if fork:
                 self.process, self.pid, self.pgid = fork, fork.pid, fork.pid
                 return self.connection_info

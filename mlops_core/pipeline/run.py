@@ -16,9 +16,9 @@ from ruamel.yaml import YAML
 
 from mlops_core.datasets import load_dataset
 from mlops_core.errors import MLOpsError, RequestError, did_you_mean
+from mlops_core.forkserver import forking
 from mlops_core.params import Params, check_params, override, read_params
 from mlops_core.paths import state_dir
-from mlops_core.pipeline.forkserver import forking
 from mlops_core.pipeline.lock import run_lock
 from mlops_core.pipeline.notebooks import NOTEBOOKS, cleaned, failed_of, source_of, strip_file
 from mlops_core.pipeline.verify import read_lock
@@ -185,14 +185,13 @@ def run_series(root: Path, request: Request) -> Params:
 
     Raises RequestError before anything starts, BusyError, RunError when a stage fails.
     """
-    with run_lock(root):
+    with run_lock(root), forking(dvc_environment(root)) as env:
         params = plan(root, request)
         for line in write_params(root, request.changes):
             print(f"params.yaml: {line}")
         warm_up()
         for stage in NOTEBOOKS:
             strip_file(source_of(root, stage))
-        with forking(dvc_environment(root)) as env:
-            reproduce(root, request.stage, request.force, env)
+        reproduce(root, request.stage, request.force, env)
         _forget_failures(root, request.stage)
     return params

@@ -1,9 +1,10 @@
-"""One tuning process: `… -m mlops_core.tune.worker TRIALS DEADLINE SEED STUDY`, its parameters on standard input."""
+"""One tuning process: `… -m mlops_core.tune.worker TRIALS DEADLINE SEED THREADS STUDY PARAMS`."""
 
 import os
 import sys
 
 import optuna
+from threadpoolctl import threadpool_limits
 
 from mlops_core.params import Params
 from mlops_core.paths import find_paths
@@ -15,10 +16,11 @@ def main() -> None:
     """Runs until its share of trials or its time is used up."""
     end_with_parent()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    trials, deadline, seed, study = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    params = Params.model_validate_json(sys.stdin.read())
+    trials, deadline, seed, threads, study, text = sys.argv[1:]
+    params = Params.model_validate_json(text)
     search = Search(study, os.environ["MLOPS_STUDY_URL"], params, find_paths(params.dataset))
-    run_worker(search, trials, deadline, seed)
+    with threadpool_limits(int(threads)):
+        run_worker(search, int(trials), float(deadline), int(seed))
 
 
 if __name__ == "__main__":

@@ -12,14 +12,18 @@ import pyarrow.parquet as pq
 
 from mlops_core.datasets import load_dataset
 from mlops_core.errors import MLOpsError
+from mlops_core.forkserver import Forked, ask_for_fork
 from mlops_core.params import Params
 from mlops_core.paths import Paths, state_dir
 from mlops_core.progress import report_progress
 from mlops_core.tune.objective import evaluate_trial, read_folds
 from mlops_core.tune.study import Best, best_trial, create_study, end_stale_trials, finished_trials, load_study
 
-POLL_SECONDS = 1.0
+WORKER = "mlops_core.tune.worker"
+POLL_SECONDS = 0.25
 MAX_DEATHS = 3
+
+Worker = subprocess.Popen[bytes] | Forked
 
 
 class WorkerError(MLOpsError):
@@ -58,23 +62,21 @@ def _count_rows(processed: Path) -> int:
     return int(pq.read_metadata(processed / "train.parquet").num_rows)
 
 
-def _start_worker(search: Search, trials: int, deadline: float, seed: int, log: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "mlops_core.tune.worker", str(trials), str(deadline), str(seed)]
-    threads = str(max(1, (os.cpu_count() or 1) // search.params.tune.workers))
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MLOPS_STUDY_URL": search.url}
+def _start_worker(search: Search, trials: int, deadline: float, seed: int, log: Path) -> Worker:
+    threads = max(1, (os.cpu_count() or 1) // search.params.tune.workers)
+    facts = [str(fact) for fact in (trials, deadline, seed, threads, search.study, search.params.model_dump_json())]
+    environment = {**os.environ, "MLOPS_STUDY_URL": search.url}
     with log.open("ab") as output:
-        process = subprocess.Popen(
-            [*command, search.study],
-            stdin=subprocess.PIPE,
+        return ask_for_fork(
+            f"{WORKER}:main", [WORKER, *facts], environment, cwd=search.paths.root, output=output
+        ) or subprocess.Popen(
+            [sys.executable, "-m", WORKER, *facts],
+            stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             cwd=search.paths.root,
             env=environment,
         )
-    assert process.stdin is not None
-    process.stdin.write(search.params.model_dump_json().encode())
-    process.stdin.close()
-    return process
 
 
 def _shares(trials: int, workers: int) -> list[int]:
@@ -88,7 +90,7 @@ def _describe(study: optuna.Study, target: int, seconds: float) -> str:
     return f"{len(finished)}/{target} trials, {best}, {seconds:.0f} s"
 
 
-def _watch(search: Search, study: optuna.Study, processes: list[subprocess.Popen[bytes]], started: float) -> int:
+def _watch(search: Search, study: optuna.Study, processes: list[Worker], started: float) -> int:
     """Waits for all workers and reports; returns the exit code of one that died, or 0."""
     shown, died = "", 0
     while any(process.poll() is None for process in processes):
@@ -98,7 +100,7 @@ def _watch(search: Search, study: optuna.Study, processes: list[subprocess.Popen
             report_progress(line)
         time.sleep(POLL_SECONDS)
     for process in processes:
-        died = died or process.returncode
+        died = died or process.returncode or 0
     return died
 
 

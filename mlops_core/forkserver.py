@@ -1,7 +1,7 @@
-"""Stages and their kernels in a tenth of a second: forked from a process of this run that has done the imports.
+"""Processes in a tenth of a second: forked from one that has done the imports.
 
 A stage takes three seconds to import papermill, to start a kernel and to import pandas, scikit-learn and MLflow there,
-and a series has ten. `mlops run` starts one process that does it once, and who needs a process asks for a fork of it.
+and a series has ten. `mlops run` starts one process that does it once, and who needs another asks for a fork of that.
 Where there is none to be had (`dvc repro`, `mlops stage`, anywhere but on Linux), everything starts as it always does.
 """
 
@@ -21,30 +21,42 @@ import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO, NoReturn
 
 from mlops_core.processes import end_with_parent
 
 VARIABLE = "MLOPS_FORKSERVER"
-BOOT = "from mlops_core.pipeline.forkserver import main; main()"
+BOOT = "from mlops_core.forkserver import main; main()"
 LARGEST = 1 << 17  # bytes of a request; a socket takes hardly more in one piece
 
-# Of others alone: what is edited in this checkout during a run is what the next stage imports. Not onnxruntime, which
-# starts a thread that no fork has, and waits for it in the end.
-PRELOADED = (
-    "bleach",
-    "bs4",
-    "ipykernel.kernelapp",
-    "matplotlib.figure",
-    "matplotlib_inline.backend_inline",
-    "mlflow",
-    "nbconvert.exporters",
-    "optuna",
-    "papermill.execute",
-    "pygments.lexers.python",
-    "pyarrow.parquet",
-    "sklearn.ensemble",
-    "sklearn.linear_model",
-)
+# What runs a notebook, and what the notebooks import. Of others alone: what is edited in this checkout during a run is
+# what the next stage imports. Not onnxruntime, which starts a thread that no fork has, and waits for it in the end.
+TOOLS, LIBRARIES = "tools", "libraries"
+PRELOADED = {
+    TOOLS: (
+        "mlops_core.pipeline",  # keeps jsonschema from what it need not import
+        "papermill.execute",
+        "ipykernel.kernelapp",
+        "ipykernel.debugger",
+        "nbconvert.exporters",
+        "bleach",
+        "bs4",
+        "pygments.lexers.python",
+    ),
+    LIBRARIES: (
+        "pyarrow.parquet",
+        "pandas",
+        "sklearn.ensemble",
+        "sklearn.linear_model",
+        "matplotlib.figure",
+        "matplotlib_inline.backend_inline",
+        "skrub",
+        "mlflow",
+        "optuna",
+        "onnx",
+        "skl2onnx",
+    ),
+}
 
 _forked = False
 
@@ -85,16 +97,28 @@ class Forked:
         return self.returncode
 
 
-def ask_for_fork(call: str, arguments: Sequence[str], env: Mapping[str, str], cwd: str) -> Forked | None:
-    """A process that calls this function, named as `module:function`; None where nobody forks any."""
-    address = os.environ.get(VARIABLE)
-    if not address:
+def ask_for_fork(
+    call: str,
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    *,
+    cwd: Path | None = None,
+    output: IO[bytes] | None = None,
+    level: str = LIBRARIES,
+) -> Forked | None:
+    """A process that calls a function, named as `module:function`; None where nobody forks any.
+
+    It has no input, its `output` goes where that of this process goes if none is given, and it ends with this process.
+    """
+    folder = os.environ.get(VARIABLE)
+    if not folder:
         return None
+    request = {"call": call, "arguments": list(arguments), "env": dict(env), "cwd": str(cwd or Path.cwd())}
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    request = {"call": call, "arguments": list(arguments), "env": dict(env), "cwd": cwd}
     try:
-        channel.connect(address)
-        socket.send_fds(channel, [json.dumps(request).encode()], [1, 2])
+        channel.connect(str(Path(folder) / level))
+        streams = [output.fileno()] * 2 if output else [1, 2]
+        socket.send_fds(channel, [json.dumps(request).encode()], streams)
         return Forked(channel, int(channel.recv(LARGEST)))  # nothing, if it ends before
     except (OSError, ValueError):
         channel.close()
@@ -103,7 +127,7 @@ def ask_for_fork(call: str, arguments: Sequence[str], env: Mapping[str, str], cw
 
 def stand_in(call: str, arguments: Sequence[str]) -> None:
     """Has a fork do what this process was started for, and ends as that ends; returns where nobody forks any."""
-    process = None if _forked else ask_for_fork(call, arguments, os.environ, str(Path.cwd()))
+    process = None if _forked else ask_for_fork(call, arguments, os.environ, level=TOOLS)
     if process is None:
         return
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -115,39 +139,54 @@ def stand_in(call: str, arguments: Sequence[str]) -> None:
 
 @contextlib.contextmanager
 def forking(env: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Adds to an environment the address of a process that forks itself as long as the block lasts."""
-    if sys.platform != "linux":
-        yield dict(env)
-        return
-    with tempfile.TemporaryDirectory(prefix="mlops-") as folder:  # nobody else may enter it
-        address = str(Path(folder) / "socket")
-        # Listening from the start: whoever is early waits until the imports are done.
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            listener.bind(address)
+    """Adds to an environment where to ask for forks, as long as the block lasts."""
+    with contextlib.ExitStack() as stack:
+        found = dict(env)
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):  # a folder for temporary files that is full, or has too long a name
+                found[VARIABLE] = _start(env, stack)
+        yield found
+
+
+def _start(env: Mapping[str, str], stack: contextlib.ExitStack) -> str:
+    """The folder of the sockets at which to ask; nobody else may enter it."""
+    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mlops-"))
+    with contextlib.ExitStack() as ours:
+        # They listen from the start: whoever is early waits until the imports are done.
+        listeners = [ours.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) for _ in PRELOADED]
+        for level, listener in zip(PRELOADED, listeners, strict=True):
+            listener.bind(str(Path(folder) / level))
             listener.listen()
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-c", BOOT],
-                stdin=listener.fileno(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                env=dict(env),
-                preexec_fn=end_with_parent,
-                start_new_session=True,  # a Ctrl-C is for the stage, which tells its fork
-            )
-        try:
-            yield {**env, VARIABLE: address}
-        finally:
-            process.kill()
-            process.wait()
+        descriptors = [listener.fileno() for listener in listeners]
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-c", BOOT, *map(str, descriptors)],
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=dict(env),
+            preexec_fn=end_with_parent,
+            start_new_session=True,  # a Ctrl-C is for the stage, which tells its fork
+        )
+    stack.callback(process.wait)
+    stack.callback(os.killpg, process.pid, signal.SIGKILL)
+    return folder
 
 
 def main() -> None:
-    """The process that is forked: its input is the socket at which it is asked. Ends with whoever started it."""
-    listener = socket.socket(fileno=os.dup(0))
+    """The process that is forked, once for each level; ends with whoever started it."""
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as a kernel does
-    for name in PRELOADED:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    listeners = [socket.socket(fileno=int(number)) for number in sys.argv[1:]]
+    for (level, names), listener in zip(PRELOADED.items(), listeners, strict=True):
+        for name in names:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+        if level == LIBRARIES or os.fork() == 0:
+            end_with_parent()
+            _answer(listener)
+
+
+def _answer(listener: socket.socket) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     gc.collect()
     gc.freeze()
@@ -159,7 +198,7 @@ def main() -> None:
         channel.close()
 
 
-def _become(channel: socket.socket) -> None:
+def _become(channel: socket.socket) -> NoReturn:
     """What the fork does, until it ends."""
     global _forked
     _forked, code = True, 1
