@@ -48,13 +48,17 @@ PRELOADED = {
         "pandas",
         "sklearn.ensemble",
         "sklearn.linear_model",
+        "skrub",
         "matplotlib.figure",
         "matplotlib_inline.backend_inline",
-        "skrub",
-        "mlflow",
+        "mlflow.sklearn",
+        "mlflow.pyfunc",
+        "mlflow.store.tracking.sqlalchemy_store",
+        "mlflow.store.model_registry.sqlalchemy_store",
         "optuna",
         "onnx",
         "skl2onnx",
+        "skops.io",
     ),
 }
 
@@ -176,21 +180,24 @@ def _start(env: Mapping[str, str], stack: contextlib.ExitStack) -> str:
 def main() -> None:
     """The process that is forked, once for each level; ends with whoever started it."""
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as a kernel does
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
     listeners = [socket.socket(fileno=int(number)) for number in sys.argv[1:]]
     for (level, names), listener in zip(PRELOADED.items(), listeners, strict=True):
         for name in names:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
+            if level == LIBRARIES:
+                _answer(listener, 0)  # the first ones do the other imports themselves, which is sooner than to wait
+        gc.collect()
+        gc.freeze()
         if level == LIBRARIES or os.fork() == 0:
             end_with_parent()
-            _answer(listener)
+            _answer(listener, None)
 
 
-def _answer(listener: socket.socket) -> NoReturn:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
-    gc.collect()
-    gc.freeze()
-    while True:
+def _answer(listener: socket.socket, seconds: float | None) -> None:
+    """Forks for everybody who asks, until nobody has asked for so many seconds."""
+    while select.select([listener], [], [], seconds)[0]:
         channel, _ = listener.accept()
         if os.fork() == 0:
             listener.close()

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, PackagePath, distribution
 from pathlib import Path
 from typing import Any
 
@@ -85,8 +85,13 @@ def installed_megabytes(name: str) -> float | None:
         files = distribution(name).files or []
     except PackageNotFoundError:
         return None
-    paths = [Path(str(file.locate())) for file in files]
-    return sum(path.stat().st_size for path in paths if path.is_file()) / MEGABYTE
+    return sum(_size_of(file) for file in files) / MEGABYTE
+
+
+def _size_of(file: PackagePath) -> int:
+    """In bytes; as its package noted it, or as it is."""
+    path = Path(str(file.locate()))
+    return file.size if file.size is not None else path.stat().st_size if path.is_file() else 0
 
 
 def weigh_images(root: Path) -> dict[str, dict[str, float]]:

@@ -21,7 +21,7 @@ from mlops_core.paths import Paths
 from mlops_core.pipeline import throwaway
 from mlops_core.registry.champions import promote
 from mlops_core.serve.client import Client
-from mlops_core.serve.rehearsal import Service, start_service
+from mlops_core.serve.rehearsal import Service, launch_service, start_service
 from mlops_core.serve.traffic import Seen, Traffic, keep_asking
 
 CALLER = "caller"
@@ -142,9 +142,10 @@ def open_ground(paths: Paths) -> Ground:
         raise NoBundleError(paths.dataset)
     common = {"model": f"{paths.dataset}@champion", "drain_seconds": 0, "refresh_seconds": 0.5}
     common |= {"trusted_proxies": '["127.0.0.1"]'}
-    first = start_service(paths.root, **common)
+    first = launch_service(paths.root, **common)
     store = throwaway.open_registry(first.root)
     promote(store, paths.dataset, throwaway.register_copy(store, paths, paths.bundle), "the one that is released")
+    first.wait_until_up()
     login = Login(CALLER, secrets.token_urlsafe(18))
     account = {"name": login.name, "password": login.password, "scopes": ["predict"]}
     first.log_in_admin().post("/admin/users", account)

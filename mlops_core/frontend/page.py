@@ -20,7 +20,7 @@ from mlops_core.frontend.history import History
 from mlops_core.frontend.signin import SignIn
 from mlops_core.frontend.words import box, hide, html, show_notice
 
-POLL_SECONDS = 2.0
+POLL_SECONDS = 1.0
 TABS = ("Ask", "Table", "History", "Model")
 
 log = logging.getLogger("mlops.frontend")

@@ -78,6 +78,11 @@ class Service:
         admin.post("/admin/users", {"name": name, "password": password, "scopes": scopes})
         return self.client(name, password)
 
+    def wait_until_up(self) -> None:
+        """From here on its port is known."""
+        self.wait_until(self._find_port, "started")
+        self.wait_until(lambda: self._answers("/livez"), "up")
+
     def wait_for_model(self) -> None:
         """Waits until it is ready; its questions are not among `answers`."""
         self.wait_until(lambda: self._answers("/readyz"), "ready")
@@ -135,6 +140,13 @@ class Service:
 
 def start_service(source: Path, **settings: object) -> Service:
     """Starts the service with the choices of `source`, of `MLOPS_*` with these settings alone. Raises ServiceError."""
+    service = launch_service(source, **settings)
+    service.wait_until_up()
+    return service
+
+
+def launch_service(source: Path, **settings: object) -> Service:
+    """The same for who has something to do before it is up."""
     root = Path(tempfile.mkdtemp(prefix="mlops-serve-"))
     sweeper = subprocess.Popen(["sh", "-c", SWEEPER, str(root)], stdin=subprocess.PIPE, start_new_session=True)
     for name in NEEDED:
@@ -144,8 +156,6 @@ def start_service(source: Path, **settings: object) -> Service:
     environment |= {f"MLOPS_{name.upper()}": str(value) for name, value in settings.items()}
     service = Service(root, environment, _spawn(root, environment, port=0), sweeper)
     atexit.register(service.close)
-    service.wait_until(service._find_port, "started")
-    service.wait_until(lambda: service._answers("/livez"), "up")
     return service
 
 
