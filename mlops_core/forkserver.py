@@ -117,12 +117,15 @@ def ask_for_fork(
     folder = os.environ.get(VARIABLE)
     if not folder:
         return None
-    request = {"call": call, "arguments": list(arguments), "env": dict(env), "cwd": str(cwd or Path.cwd())}
+    facts = {"call": call, "arguments": list(arguments), "env": dict(env), "cwd": str(cwd or Path.cwd())}
+    request = json.dumps(facts).encode()
+    if len(request) > LARGEST:
+        return None
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         channel.connect(str(Path(folder) / level))
         streams = [output.fileno()] * 2 if output else [1, 2]
-        socket.send_fds(channel, [json.dumps(request).encode()], streams)
+        socket.send_fds(channel, [request], streams)
         return Forked(channel, int(channel.recv(LARGEST)))  # nothing, if it ends before
     except (OSError, ValueError):
         channel.close()
@@ -212,7 +215,10 @@ def _become(channel: socket.socket) -> NoReturn:
     try:
         call = _take_over(channel)
         channel.send(str(os.getpid()).encode())
-        threading.Thread(target=_end_with, args=(channel,), daemon=True).start()
+    except BaseException:
+        os._exit(code)  # who asks learns from the closed end that there is no fork to be had
+    threading.Thread(target=_end_with, args=(channel,), daemon=True).start()
+    try:
         pkgutil.resolve_name(call)()
         code = 0
     except SystemExit as end:
