@@ -1,17 +1,21 @@
 """The whole series: checked before a kernel starts, run by DVC, registered in any case, summed up."""
 
+import contextlib
 import importlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
 from ruamel.yaml import YAML
 
 from mlops_core.datasets import load_dataset
@@ -30,6 +34,7 @@ STAGE_LINE = re.compile(r"  \d\d \w+ ")
 
 CHATTER = "Having any troubles?"  # DVC's invitation to its forum
 FULL = ("No space left", "disk is full")
+FULL_BYTES, STUCK_SECONDS, LOOK_SECONDS = 64 << 10, 10.0, 1.0
 
 QUIET = {
     "DVC_NO_ANALYTICS": "1",
@@ -132,11 +137,28 @@ def reproduce(root: Path, stage: str | None, force: bool, env: Mapping[str, str]
     assert process.stderr is not None
     relay = threading.Thread(target=_relay_stages, args=(process.stdout,), daemon=True)
     relay.start()
+    threading.Thread(target=_end_on_full_disk, args=(process, root), daemon=True).start()
     said = _relay_errors(process.stderr)
     failed = process.wait()
     relay.join()
     if failed:
-        raise RunError("" if said.stage_failed else _explain(said.lines))
+        raise RunError("" if said.stage_failed else _explain(said.lines, root))
+
+
+def _is_full(root: Path) -> bool:
+    return shutil.disk_usage(root).free < FULL_BYTES
+
+
+def _end_on_full_disk(process: subprocess.Popen[str], root: Path) -> None:
+    """Between two stages, DVC would try for ever to note a file: its `diskcache` takes a full disk for a busy one."""
+    stuck = 0.0
+    while process.poll() is None:
+        time.sleep(LOOK_SECONDS)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            idle = not psutil.Process(process.pid).children()
+            stuck = stuck + LOOK_SECONDS if idle and _is_full(root) else 0.0
+        if stuck >= STUCK_SECONDS:
+            process.kill()
 
 
 def _relay_stages(stream: IO[str]) -> None:
@@ -166,10 +188,10 @@ def _relay_errors(stream: IO[str]) -> _Said:
     return said
 
 
-def _explain(lines: list[str]) -> str:
+def _explain(lines: list[str], root: Path) -> str:
     """DVC's message with what to do about it."""
     text = " ".join(line for line in lines if line and CHATTER not in line) or "dvc repro failed without a word"
-    if any(words in text for words in FULL):
+    if any(words in text for words in FULL) or _is_full(root):
         return "No space left on the disk that holds this checkout: free some, then try again with: mlops run"
     return f"{text}\nLook for the cause with: mlops doctor"
 

@@ -255,6 +255,7 @@ import sys, threading, time
 from pathlib import Path
 from starlette.responses import JSONResponse
 from api import server
+from api.registry import RegistryProcess
 
 def route_of(work):
     async def route(request):
@@ -270,7 +271,7 @@ def create_app(*arguments):
     return app
 
 made, server.create_app = server.create_app, create_app
-server.serve(Path.cwd(), "127.0.0.1", int(sys.argv[1]))
+server.serve(Path.cwd(), "127.0.0.1", int(sys.argv[1]), RegistryProcess(Path.cwd()))
 """
 
 
