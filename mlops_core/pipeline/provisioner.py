@@ -11,6 +11,7 @@ from mlops_core.forkserver import LIBRARIES, ask_for_fork
 
 NAME = "mlops-forked"  # among the entry points of this package
 LAUNCHER = ["-m", "ipykernel_launcher"]
+KERNEL_COLUMNS = 20  # pandas shows as many where a kernel imports it, and as many as fit where none does
 CALL = "mlops_core.pipeline.provisioner:run_kernel"
 
 
@@ -33,4 +34,6 @@ def run_kernel() -> None:
     """What `python -m ipykernel_launcher` does, with this process's own parent."""
     from ipykernel.kernelapp import IPKernelApp
 
+    if pandas := sys.modules.get("pandas"):
+        pandas.set_option("display.max_columns", KERNEL_COLUMNS)
     IPKernelApp.launch_instance(parent_handle=os.getppid())

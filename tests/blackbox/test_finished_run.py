@@ -291,7 +291,7 @@ def test_a_forced_run_gives_the_same_bytes(used: Project) -> None:
     assert {name for name, found in used.hashes(*outputs).items() if found != before[name]} == set()
 
 
-@pytest.mark.parametrize("stage", ["preprocess", "version", "track"])
+@pytest.mark.parametrize("stage", ["ingest", "preprocess", "version", "track"])
 def test_a_stage_that_is_started_anew_gives_the_bytes_of_the_forked_one(used: Project, stage: str) -> None:
     names = [f"reports/notebooks/{STAGES[stage]}.{kind}" for kind in ("ipynb", "html")]
     before = used.hashes(*names)
