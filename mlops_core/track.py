@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_core.datasets import DatasetSpec
-from mlops_core.estimators import Model, build_estimator
+from mlops_core.estimators import Model, fit_estimator
 from mlops_core.evaluation import Floats, score
 from mlops_core.features import Floats as Matrix
 from mlops_core.features import Schema
@@ -43,7 +43,7 @@ def _settings(family: str) -> dict[str, object]:
 def fit_baselines(schema: Schema, matrix: Matrix, target: npt.NDArray[np.generic], seed: int) -> dict[str, Model]:
     """Base rate, a linear model and scikit-learn's default boosting, fitted on the given rows."""
     return {
-        name: build_estimator(family, schema, _settings(family), seed).fit(matrix, target)
+        name: fit_estimator(family, schema, _settings(family), seed, matrix, target)
         for name, family in baselines_of(schema.task).items()
     }
 
@@ -92,7 +92,7 @@ def run_baselines(
         day = table[spec.time].dt.day_of_year.to_numpy(dtype="float32")
         leaky = np.column_stack([matrix, day]).astype("float32")
         fit, check = random_rows(len(table), len(check) / len(table), seed)
-        model = build_estimator("boosting", _with_day(schema), {}, seed).fit(leaky[fit], target[fit])
+        model = fit_estimator("boosting", _with_day(schema), {}, seed, leaky[fit], target[fit])
         scores = score(schema.task, target[check], raw_answer(model, leaky[check], len(schema.classes)), bins)
         results[WRONG_WAY] = Baseline("boosting", {"split": "random", "day_of_year": True}, model, scores)
     return results

@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from tables import TASKS, fit, make_spec, make_table
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from mlops_core.estimators import build_estimator
+from mlops_core import estimators
+from mlops_core.estimators import FEW_CELLS, build_estimator, fit_estimator
 from mlops_core.features import Column
 from mlops_core.preprocess import build_schema, encode_table, encode_target
 from mlops_core.train.export import check_parity, export_onnx, graph_answer, parity_differences, raw_answer
@@ -97,3 +99,19 @@ def test_a_column_without_a_single_value_does_not_stop_a_linear_fit():
     model = build_estimator("logistic", schema, {}, 1).fit(matrix, encode_target(schema, table))
     found = graph_answer(export_onnx(model, len(schema.inputs)), matrix)
     check_parity(parity_differences(raw_answer(model, matrix), found), 1e-5)
+
+
+@pytest.mark.parametrize(("cells", "threads"), [(FEW_CELLS - 1, 1), (FEW_CELLS, 3)])
+def test_few_cells_are_fitted_by_one_thread_and_many_by_all(monkeypatch, cells, threads):
+    seen = []
+
+    class Noting:
+        def fit(self, matrix, target):
+            seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp")
+            return self
+
+    monkeypatch.setattr(estimators, "build_estimator", lambda *_: Noting())
+    with threadpool_limits(3, "openmp"):
+        fit_estimator("boosting", None, {}, 0, np.zeros((cells, 1), dtype="float32"), np.zeros(cells))
+        assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"} == {3}
+    assert set(seen) == {threads}

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from mlops_core.datasets import DatasetSpec
-from mlops_core.estimators import Model, build_estimator
+from mlops_core.estimators import Model, fit_estimator
 from mlops_core.evaluation import (
     Floats,
     build_scorer,
@@ -33,7 +33,7 @@ def fit_final(
     schema: Schema, best: Mapping[str, Any], matrix: Matrix, target: npt.NDArray[np.generic], seed: int
 ) -> Model:
     """The tuned model on the given rows."""
-    return build_estimator(str(best["family"]), schema, best["settings"], seed).fit(matrix, target)
+    return fit_estimator(str(best["family"]), schema, best["settings"], seed, matrix, target)
 
 
 def cross_answers(

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mlops_core.datasets import DatasetSpec
 from mlops_core.errors import MLOpsError
-from mlops_core.estimators import build_estimator
+from mlops_core.estimators import fit_estimator
 from mlops_core.evaluation import metric_of, score
 from mlops_core.features import Floats, Schema
 from mlops_core.params import Params
@@ -128,7 +128,7 @@ def evaluate_trial(trial: optuna.Trial, schema: Schema, folds: list[Fold], param
     family, settings = suggest(trial, list(params.tune.families))
     losses: list[float] = []
     for step, fold in enumerate(folds):
-        model = build_estimator(family, schema, settings, params.seed).fit(fold.train, fold.train_target)
+        model = fit_estimator(family, schema, settings, params.seed, fold.train, fold.train_target)
         answer = raw_answer(model, fold.validate, len(schema.classes))
         losses.append(score(schema.task, fold.validate_target, answer)[metric_of(schema.task)])
         if not np.isfinite(losses[-1]):
