@@ -106,7 +106,7 @@ def test_few_cells_are_fitted_by_one_thread_and_many_by_all(monkeypatch, cells, 
     seen = []
 
     class Noting:
-        def fit(self, matrix, target):
+        def fit(self, *_):
             seen.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp")
             return self
 
