@@ -12,11 +12,11 @@ import json
 import os
 import pkgutil
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,28 +141,33 @@ def stand_in(call: str, arguments: Sequence[str]) -> None:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda number, _: process.send_signal(number))
     code = process.wait() or 0
+    if code < 0:
+        print("The process that did it was killed: was there enough memory?", file=sys.stderr, flush=True)
     os._exit(code if code >= 0 else 128 - code)
 
 
 @contextlib.contextmanager
-def forking(env: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Adds to an environment where to ask for forks, as long as the block lasts."""
+def forking(env: Mapping[str, str], folder: Path) -> Iterator[dict[str, str]]:
+    """Adds to an environment where to ask for forks, as long as the block lasts; `folder` is for this alone."""
     with contextlib.ExitStack() as stack:
         found = dict(env)
         if sys.platform == "linux":
-            with contextlib.suppress(OSError):  # a folder for temporary files that is full, or has too long a name
-                found[VARIABLE] = _start(env, stack)
+            with contextlib.suppress(OSError):  # a disk that is full, has no sockets, or too long a name
+                _start(env, folder, stack)
+                found[VARIABLE] = str(folder)
         yield found
 
 
-def _start(env: Mapping[str, str], stack: contextlib.ExitStack) -> str:
-    """The folder of the sockets at which to ask; nobody else may enter it."""
-    folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="mlops-"))
+def _start(env: Mapping[str, str], folder: Path, stack: contextlib.ExitStack) -> None:
+    """A process that listens at a socket for each level. The folder of a run that was killed is used again."""
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700, parents=True)  # who may ask may do whatever its owner may
     with contextlib.ExitStack() as ours:
         # They listen from the start: whoever is early waits until the imports are done.
         listeners = [ours.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) for _ in PRELOADED]
         for level, listener in zip(PRELOADED, listeners, strict=True):
-            listener.bind(str(Path(folder) / level))
+            listener.bind(str(folder / level))
             listener.listen()
         descriptors = [listener.fileno() for listener in listeners]
         process = subprocess.Popen(
@@ -177,29 +182,34 @@ def _start(env: Mapping[str, str], stack: contextlib.ExitStack) -> str:
         )
     stack.callback(process.wait)
     stack.callback(os.killpg, process.pid, signal.SIGKILL)
-    return folder
 
 
 def main() -> None:
-    """The process that is forked, once for each level; ends with whoever started it."""
+    """The process that is forked; it ends with whoever started it."""
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")  # as a kernel does
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children
-    listeners = [socket.socket(fileno=int(number)) for number in sys.argv[1:]]
-    for (level, names), listener in zip(PRELOADED.items(), listeners, strict=True):
-        for name in names:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(name)
-            if level == LIBRARIES:
-                _answer(listener, 0)  # the first ones do the other imports themselves, which is sooner than to wait
-        gc.collect()
-        gc.freeze()
-        if level == LIBRARIES or os.fork() == 0:
-            end_with_parent()
-            _answer(listener, None)
+    tools, libraries = (socket.socket(fileno=int(number)) for number in sys.argv[1:])
+    for name in PRELOADED[TOOLS]:
+        _import(name)
+    if os.fork() == 0:
+        end_with_parent()
+        libraries.close()  # open here, it would let people wait for whom nobody forks any more
+        _answer(tools)
+    tools.close()
+    for name in PRELOADED[LIBRARIES]:
+        _import(name)
+        _answer(libraries, 0)  # the first ones do the other imports themselves, which is sooner than to wait
+    _answer(libraries)
 
 
-def _answer(listener: socket.socket, seconds: float | None) -> None:
+def _import(name: str) -> None:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(name)
+
+
+def _answer(listener: socket.socket, seconds: float | None = None) -> None:
     """Forks for everybody who asks, until nobody has asked for so many seconds."""
+    gc.freeze()  # no fork need go through what was imported
     while select.select([listener], [], [], seconds)[0]:
         channel, _ = listener.accept()
         if os.fork() == 0:
@@ -223,6 +233,8 @@ def _become(channel: socket.socket) -> NoReturn:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     except BaseException:
         traceback.print_exc()
     finally:

@@ -33,6 +33,9 @@ def loaded():
 def leave():
     sys.exit(int(sys.argv[1]))
 
+def complain():
+    sys.exit("no such thing")
+
 def fail():
     raise ValueError("no good")
 
@@ -51,8 +54,9 @@ def compute():
 """
 OWNER = """
 import os, subprocess, sys, time
+from pathlib import Path
 from mlops_core.forkserver import ask_for_fork, forking
-with forking(os.environ) as env:
+with forking(os.environ, Path(sys.argv[1])) as env:
     os.environ.update(env)
     print(ask_for_fork("calls:wait", [], os.environ).pid, flush=True)
     time.sleep(60)
@@ -64,7 +68,7 @@ def warm(tmp_path_factory):
     """An environment in which forks are to be had."""
     folder = tmp_path_factory.mktemp("calls")
     (folder / "calls.py").write_text(CALLS)
-    with forking({**os.environ, "PYTHONPATH": str(folder)}) as env:
+    with forking({**os.environ, "PYTHONPATH": str(folder)}, tmp_path_factory.mktemp("run") / "forks") as env:
         assert ask_for_fork("calls:tell", [], env) is None, "not without being told where"
         yield env
 
@@ -106,6 +110,7 @@ def test_it_has_the_arguments_folder_and_environment_of_who_asked_and_nothing_to
 
 def test_it_ends_with_the_code_of_what_it_calls_or_says_what_went_wrong(fork):
     assert fork("leave", "7") == (7, "")
+    assert fork("complain") == (1, "no such thing\n")
     code, text = fork("fail")
     assert code == 1
     assert "ValueError: no good" in text
@@ -165,31 +170,50 @@ def test_an_environment_that_is_too_large_gets_none(fork, warm):
     assert fork("leave", "0", env={**warm, "LARGE": "x" * (LARGEST // 2)}) == (0, "")
 
 
-def test_a_folder_for_temporary_files_with_a_long_name_costs_time_and_no_run(monkeypatch, tmp_path):
-    long = tmp_path / ("x" * 100)
-    long.mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(long))
-    with forking({"A": "B"}) as env:
+@pytest.mark.parametrize("place", ["x" * 100, "file/forks"], ids=["too long a name", "no folder"])
+def test_where_no_socket_can_be_everything_starts_as_always(tmp_path, place):
+    (tmp_path / "file").touch()
+    with forking({"A": "B"}, tmp_path / place) as env:
         assert env == {"A": "B"}
-    assert list(long.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_when_the_run_is_killed_its_forks_and_the_warm_process_end(warm):
-    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, env=warm)
+def start_owner(warm, folder):
+    """A process that has forks made, and all processes that it has then."""
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(folder)], stdout=subprocess.PIPE, text=True, env=warm)
     pid = int(owner.stdout.readline())
-    members = [pid, *(child.pid for child in psutil.Process(owner.pid).children(recursive=True))]
-    assert len(set(members)) == 3, "the fork, and the warm process at both levels"
+    members = {pid, *(child.pid for child in psutil.Process(owner.pid).children(recursive=True))}
+    assert len(members) == 3, "the fork, and the warm process at both levels"
+    return owner, pid, members
+
+
+def test_when_the_run_is_killed_its_forks_and_the_warm_process_end(warm, tmp_path):
+    owner, _, members = start_owner(warm, tmp_path / "forks")
     owner.kill()
     owner.communicate()
     assert until(lambda: all(is_gone(member) for member in members)), members
+    with forking(os.environ, tmp_path / "forks") as env:
+        assert VARIABLE in env, "what it left is in nobody's way"
 
 
-def test_when_the_block_ends_nobody_is_left(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_when_the_warm_process_is_killed_nobody_waits_for_it(warm, tmp_path, monkeypatch):
+    owner, pid, members = start_owner(warm, tmp_path / "forks")
+    try:
+        (first,) = (child for child in psutil.Process(owner.pid).children())
+        first.kill()
+        assert until(lambda: all(is_gone(member) for member in members - {pid}))
+        monkeypatch.setenv(VARIABLE, str(tmp_path / "forks"))
+        assert [ask_for_fork("calls:tell", [], warm, level=level) for level in PRELOADED] == [None, None]
+    finally:
+        owner.kill()
+        owner.communicate()
+
+
+def test_only_the_owner_may_ask_and_when_the_block_ends_nothing_is_left(tmp_path):
     before = {child.pid for child in psutil.Process().children(recursive=True)}
-    with forking(os.environ):
+    with forking(os.environ, tmp_path / "forks"):
         members = {child.pid for child in psutil.Process().children(recursive=True)} - before
         assert members
-        assert [path.name for path in tmp_path.iterdir()] != []
+        assert (tmp_path / "forks").stat().st_mode & 0o077 == 0
     assert all(is_gone(member) for member in members)
     assert list(tmp_path.iterdir()) == []

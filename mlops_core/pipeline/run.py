@@ -32,6 +32,8 @@ from mlops_core.sources import check_sources
 
 STAGE_LINE = re.compile(r"  \d\d \w+ ")
 
+FORKS = "forks"  # in .mlops: where stages ask for processes
+
 CHATTER = "Having any troubles?"  # DVC's invitation to its forum
 FULL = ("No space left", "disk is full")
 FULL_BYTES, STUCK_SECONDS, LOOK_SECONDS = 64 << 10, 10.0, 1.0
@@ -207,7 +209,7 @@ def run_series(root: Path, request: Request) -> Params:
 
     Raises RequestError before anything starts, BusyError, RunError when a stage fails.
     """
-    with run_lock(root), forking(dvc_environment(root)) as env:
+    with run_lock(root), forking(dvc_environment(root), state_dir(root) / FORKS) as env:
         params = plan(root, request)
         for line in write_params(root, request.changes):
             print(f"params.yaml: {line}")
