@@ -28,6 +28,7 @@ from mlops_core.pipeline.notebooks import NOTEBOOKS, cleaned, failed_of, source_
 from mlops_core.pipeline.verify import read_lock
 from mlops_core.processes import end_with_parent
 from mlops_core.reports import replace_file
+from mlops_core.settings import load_settings
 from mlops_core.sources import check_sources
 
 STAGE_LINE = re.compile(r"  \d\d \w+ ")
@@ -114,13 +115,16 @@ def dvc_environment(root: Path) -> dict[str, str]:
     return {**os.environ, **QUIET, **private, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
-def _import_registry() -> None:
-    importlib.import_module("mlops_core.registry.versions")
+def _open_registry(root: Path) -> None:
+    with contextlib.suppress(Exception):  # whoever needs it will say what is wrong with it
+        store = importlib.import_module("mlops_core.registry.store")
+        importlib.import_module("mlops_core.registry.versions")
+        store.open_store(root, load_settings())
 
 
-def warm_up() -> None:
-    """Imports MLflow beside the run instead of after it: it takes two seconds, a run with nothing to do hardly more."""
-    threading.Thread(target=_import_registry, daemon=True).start()
+def warm_up(root: Path) -> None:
+    """Imports MLflow and makes its tables beside the run: three seconds, a run with nothing to do takes hardly more."""
+    threading.Thread(target=_open_registry, args=(root,)).start()
 
 
 def reproduce(root: Path, stage: str | None, force: bool, env: Mapping[str, str]) -> None:
@@ -213,7 +217,7 @@ def run_series(root: Path, request: Request) -> Params:
         params = plan(root, request)
         for line in write_params(root, request.changes):
             print(f"params.yaml: {line}")
-        warm_up()
+        warm_up(root)
         for stage in NOTEBOOKS:
             strip_file(source_of(root, stage))
         reproduce(root, request.stage, request.force, env)
