@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -30,10 +31,11 @@ def test_no_stage_compiles_the_grammar_of_iris():
     assert done.stdout == "False\n"
 
 
-def record(root: Path, dataset: str) -> list[Path]:
-    """The project's own dvc.yaml, and a lock and a cache as a finished run of `dataset` leaves them; the cache."""
-    for name in ("dvc.yaml", "params.yaml"):
-        (root / name).write_bytes((CHECKOUT / name).read_bytes())
+def record(root: Path, dataset: str, at: str = "flights") -> list[Path]:
+    """The project's dvc.yaml `at` a dataset, and a lock and a cache as a run of `dataset` leaves them; the cache."""
+    (root / "dvc.yaml").write_bytes((CHECKOUT / "dvc.yaml").read_bytes())
+    chosen = re.sub("^dataset: .*", f"dataset: {at}", (CHECKOUT / "params.yaml").read_text(), flags=re.MULTILINE)
+    (root / "params.yaml").write_text(chosen)
     stages = yaml.safe_load((root / "dvc.yaml").read_text().replace("${dataset}", dataset))["stages"]
     outs = [(stage, name, f"{place:032x}") for place, stage in enumerate(stages) for name in stages[stage]["outs"]]
     cached = [root / ".dvc/cache/files/md5" / md5[:2] / md5[2:] for _, _, md5 in outs]
