@@ -37,12 +37,12 @@ def serve(
     port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535, metavar="P")] = 8000,
 ) -> None:
     """Serve the champion over HTTP until Ctrl-C or SIGTERM."""
-    from api.registry import RegistryProcess
-    from mlops_core.paths import find_root, state_dir
+    from api.registry import RegistryProcess, copies_dir
+    from mlops_core.paths import find_root
 
     root = find_root()
     registry = RegistryProcess(root)
-    if not (state_dir(root) / "serving").exists():
+    if not copies_dir(root).exists():
         registry.start()  # no model is at hand, and MLflow's imports take longer than those of the service
     from api.server import serve as start
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlops_core.errors import MLOpsError
+from mlops_core.paths import state_dir
 
 SECONDS = 20.0
 FETCH_SECONDS = 300.0
@@ -23,6 +24,11 @@ IMPATIENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",
 }
+
+
+def copies_dir(root: Path) -> Path:
+    """Where the service keeps the versions that it serves, so that a restart needs no registry."""
+    return state_dir(root) / "serving"
 
 
 class RegistryError(MLOpsError):

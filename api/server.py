@@ -21,12 +21,11 @@ from api.accounts import ADMIN
 from api.app import create_app
 from api.logs import configure_logs
 from api.protocol import protocol_with
-from api.registry import RegistryProcess
+from api.registry import RegistryProcess, copies_dir
 from api.serving import ModelSlot
 from api.settings import ApiSettings, load_api_settings
 from api.setup import KEPT_IN, ensure_admin
 from mlops_core.database import open_engine
-from mlops_core.paths import state_dir
 from mlops_core.processes import open_socket
 
 SWITCH_SECONDS = 0.0005  # Python's own ten times that is how long a small request would wait for a large one's thread
@@ -104,7 +103,7 @@ def _accept_all(listener: socket.socket) -> Iterator[socket.socket]:
 
 def build_slot(settings: ApiSettings, root: Path, registry: RegistryProcess) -> ModelSlot:
     name, alias = settings.served_model(root)
-    return ModelSlot(name, alias, state_dir(root) / "serving" / f"{name}@{alias}", registry)
+    return ModelSlot(name, alias, copies_dir(root) / f"{name}@{alias}", registry)
 
 
 def _greet_admin(settings: ApiSettings, root: Path) -> None:

@@ -31,7 +31,7 @@ def loaded():
     print(" ".join(sorted(sys.modules)))
 
 def leave():
-    sys.exit(int(sys.argv[1]))
+    sys.exit(int(sys.argv[-1]))
 
 def complain():
     sys.exit("no such thing")
@@ -41,6 +41,9 @@ def fail():
 
 def wait():
     time.sleep(60)
+
+def die():
+    os.kill(os.getpid(), 9)
 
 def compute():
     import numpy, onnxruntime, subprocess
@@ -143,6 +146,29 @@ print(threading.active_count(), *names)
     count, *names = done.stdout.split()
     assert count == "1"
     assert set(names) <= {"python", "python3", Path(sys.executable).name, "jemalloc_bg_thd"}, "jemalloc forks well"
+
+
+STANDING_IN = "import sys; from mlops_core.forkserver import stand_in; stand_in(sys.argv[1], sys.argv); print('itself')"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "err"),
+    [
+        (["calls:leave", "7"], 7, ""),
+        (["calls:complain"], 1, "no such thing\n"),
+        (["calls:die"], 137, "The process that did it was killed: was there enough memory?\n"),
+    ],
+)
+def test_who_has_a_fork_stand_in_ends_as_that_does(warm, words, code, err):
+    command = [sys.executable, "-c", STANDING_IN, *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=warm, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", err)
+
+
+def test_who_finds_nobody_to_stand_in_does_it_itself():
+    env = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    command = [sys.executable, "-c", STANDING_IN, "calls:leave"]
+    assert subprocess.run(command, capture_output=True, text=True, env=env, check=True).stdout == "itself\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

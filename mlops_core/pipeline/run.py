@@ -117,14 +117,16 @@ def dvc_environment(root: Path) -> dict[str, str]:
 
 def _open_registry(root: Path) -> None:
     with contextlib.suppress(Exception):  # whoever needs it will say what is wrong with it
-        store = importlib.import_module("mlops_core.registry.store")
         importlib.import_module("mlops_core.registry.versions")
-        store.open_store(root, load_settings())
+        store, database = (importlib.import_module(f"mlops_core.{name}") for name in ("registry.store", "database"))
+        settings = load_settings()
+        if database.sqlite_file(settings.tracking(root)):  # a server that does not answer would be waited for
+            store.open_store(root, settings)
 
 
 def warm_up(root: Path) -> None:
     """Imports MLflow and makes its tables beside the run: three seconds, a run with nothing to do takes hardly more."""
-    threading.Thread(target=_open_registry, args=(root,)).start()
+    threading.Thread(target=_open_registry, args=(root,)).start()  # no daemon: tables are made whole
 
 
 def reproduce(root: Path, stage: str | None, force: bool, env: Mapping[str, str]) -> None:

@@ -83,6 +83,13 @@ def test_it_names_the_champion_and_lists_all_versions(registry: RegistryProcess)
     assert registry.versions("nothing") == []
 
 
+def test_a_process_that_was_started_early_answers_the_first_question(registry: RegistryProcess) -> None:
+    registry.start()
+    early = child(registry).pid
+    assert registry.champion(NAME, "champion") == 2
+    assert child(registry).pid == early
+
+
 def test_a_bundle_is_fetched_only_when_it_is_the_registered_one(
     registry: RegistryProcess, bundles: dict[str, Path], tmp_path: Path
 ) -> None:
