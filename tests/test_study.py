@@ -3,7 +3,7 @@ import sys
 
 TAKE = """
 import sys, optuna
-from mlops_core.tune.study import open_storage
+from mlops_core.tune.storage import open_storage
 study = optuna.load_study(study_name="s", storage=open_storage(sys.argv[1]))
 print(flush=True)
 sys.stdin.readline()
@@ -11,7 +11,7 @@ print(*(study.ask().number for _ in range(30)))
 """
 MAKE = """
 import sys, optuna
-from mlops_core.tune.study import open_storage
+from mlops_core.tune.storage import open_storage
 study = optuna.create_study(study_name="s", storage=open_storage(sys.argv[1]))
 for number in range(60):
     study.enqueue_trial({"x": number})

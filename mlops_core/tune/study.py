@@ -2,28 +2,23 @@
 
 import hashlib
 import json
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pandas as pd
-from optuna.exceptions import ExperimentalWarning
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event, text
 
-from mlops_core.database import create_once, sqlite_file
+from mlops_core.database import create_once
 from mlops_core.errors import MLOpsError
 from mlops_core.params import Params
 from mlops_core.tune.objective import first_trials, settings_of
+from mlops_core.tune.order import BEHIND, FINISHED, InOrder
+from mlops_core.tune.storage import open_storage
 
-HEARTBEAT_SECONDS = 5
-GRACE_SECONDS = 20
-BUSY_SECONDS = 60
-SPACE_VERSION = 2  # raise when the search space or the objective changes: old trials are no answer then
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+SPACE_VERSION = 3  # raise when the search space, the objective or the order changes: old trials are no answer then
 
 
 class NoTrialError(MLOpsError):
@@ -51,37 +46,6 @@ def study_name(params: Params, data_digest: str) -> str:
     return f"{params.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
-def open_storage(url: str) -> RDBStorage:
-    """With a heartbeat: a trial whose process died is put back into the queue.
-
-    On SQLite every transaction starts as a writer. Python's module would begin one at the first write only, and two
-    workers that had both read that a trial waits would both take it.
-    """
-    file = sqlite_file(url)
-    engine: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS, "isolation_level": None}} if file else {}
-    with warnings.catch_warnings():
-        # Experimental since 2.8 in name only; the alternative is a trial that stays RUNNING for ever.
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        storage = RDBStorage(
-            url,
-            engine_kwargs=engine,
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=3),
-        )
-    if file:
-        event.listen(storage.engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    return storage
-
-
-def build_sampler(seed: int) -> optuna.samplers.BaseSampler:
-    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, constant_liar=True)
-
-
-def build_pruner() -> optuna.pruners.BasePruner:
-    return optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0)
-
-
 def create_study(name: str, url: str, folder: Path, params: Params, rows: int) -> None:
     """Makes the database and the study under a lock, with its first trials for so many rows."""
     # What Optuna says at a lower level carries the time of day, which would land in the notebook.
@@ -98,32 +62,10 @@ def create_study(name: str, url: str, folder: Path, params: Params, rows: int) -
     create_once(url, folder, create)
 
 
-def load_study(name: str, url: str, seed: int) -> optuna.Study:
-    return optuna.load_study(
-        study_name=name, storage=open_storage(url), sampler=build_sampler(seed), pruner=build_pruner()
-    )
-
-
-# Optuna takes a trial for dead when its heartbeat is old, and never looks at one that was killed before its first.
-WITHOUT_HEARTBEAT = """
-    SELECT trial_id FROM trials JOIN studies USING (study_id)
-    WHERE study_name = :study AND state = 'RUNNING' AND trial_id NOT IN (SELECT trial_id FROM trial_heartbeats)
-"""
-
-
-def end_stale_trials(study: optuna.Study, url: str) -> None:
-    """Trials whose process died go back into the queue; nothing stays RUNNING for ever.
-
-    A trial without a heartbeat gets one, and is ended by a later look unless it goes on.
-    """
-    storage = open_storage(url)
-    with storage.engine.connect() as connection:
-        silent = connection.execute(text(WITHOUT_HEARTBEAT), {"study": study.study_name}).scalars().all()
-    for trial_id in silent:
-        storage.record_heartbeat(trial_id)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)  # the same as in open_storage
-        optuna.storages.fail_stale_trials(study)
+def load_study(name: str, storage: RDBStorage, params: Params) -> optuna.Study:
+    """The study, for whoever works on it: as many workers as trials may know nothing of each other."""
+    order = InOrder(params.seed, storage, max(BEHIND, params.tune.workers))
+    return optuna.load_study(study_name=name, storage=storage, sampler=order, pruner=order)
 
 
 def finished_trials(study: optuna.Study, limit: int | None = None) -> list[FrozenTrial]:

@@ -1,4 +1,4 @@
-"""One tuning process: `… -m mlops_core.tune.worker TRIALS DEADLINE SEED THREADS STUDY PARAMS`."""
+"""One tuning process: `… -m mlops_core.tune.worker DEADLINE THREADS STUDY PARAMS`."""
 
 import os
 import sys
@@ -13,14 +13,14 @@ from mlops_core.tune.workers import Search, run_worker
 
 
 def main() -> None:
-    """Runs until its share of trials or its time is used up."""
+    """Runs until the trials or the time are used up."""
     end_with_parent()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    trials, deadline, seed, threads, study, text = sys.argv[1:]
+    deadline, threads, study, text = sys.argv[1:]
     params = Params.model_validate_json(text)
     search = Search(study, os.environ["MLOPS_STUDY_URL"], params, find_paths(params.dataset))
     with threadpool_limits(int(threads)):
-        run_worker(search, int(trials), float(deadline), int(seed))
+        run_worker(search, float(deadline))
 
 
 if __name__ == "__main__":

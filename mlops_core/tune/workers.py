@@ -9,6 +9,7 @@ from pathlib import Path
 
 import optuna
 import pyarrow.parquet as pq
+from optuna.trial import FrozenTrial, TrialState
 
 from mlops_core.datasets import load_dataset
 from mlops_core.errors import MLOpsError
@@ -17,7 +18,9 @@ from mlops_core.params import Params
 from mlops_core.paths import Paths, state_dir
 from mlops_core.progress import report_progress
 from mlops_core.tune.objective import evaluate_trial, read_folds
-from mlops_core.tune.study import Best, best_trial, create_study, end_stale_trials, finished_trials, load_study
+from mlops_core.tune.order import FINISHED
+from mlops_core.tune.storage import end_stale_trials, open_storage
+from mlops_core.tune.study import Best, best_trial, create_study, finished_trials, load_study
 
 WORKER = "mlops_core.tune.worker"
 POLL_SECONDS = 0.25
@@ -45,16 +48,23 @@ class Search:
     paths: Paths
 
 
-def run_worker(search: Search, trials: int, deadline: float, seed: int) -> None:
-    """Works on the study in this process: at most `trials` trials, none started after `deadline` (Unix time)."""
+def run_worker(search: Search, deadline: float) -> None:
+    """Works on the study in this process until enough trials are begun; starts none after `deadline` (Unix time)."""
     spec = load_dataset(search.params.dataset, search.paths.root)
     schema, folds = read_folds(search.params, search.paths.processed, spec)
-    study = load_study(search.study, search.url, seed)
-    study.optimize(
-        lambda trial: evaluate_trial(trial, schema, folds, search.params),
-        n_trials=trials,
-        timeout=max(0.0, deadline - time.time()),
-    )
+    study = load_study(search.study, open_storage(search.url), search.params)
+    trials = search.params.tune.trials
+
+    def end_when_begun(study: optuna.Study, _: FrozenTrial) -> None:
+        if len(study.get_trials(False, (*FINISHED, TrialState.RUNNING))) >= trials:
+            study.stop()
+
+    if len(finished_trials(study)) < trials:  # the other may have done them all while this one started
+        study.optimize(
+            lambda trial: evaluate_trial(trial, schema, folds, search.params),
+            timeout=max(0.0, deadline - time.time()),
+            callbacks=[end_when_begun],
+        )
 
 
 def _count_rows(processed: Path) -> int:
@@ -62,9 +72,9 @@ def _count_rows(processed: Path) -> int:
     return int(pq.read_metadata(processed / "train.parquet").num_rows)
 
 
-def _start_worker(search: Search, trials: int, deadline: float, seed: int, log: Path) -> Worker:
+def _start_worker(search: Search, deadline: float, log: Path) -> Worker:
     threads = max(1, (os.cpu_count() or 1) // search.params.tune.workers)
-    facts = [str(fact) for fact in (trials, deadline, seed, threads, search.study, search.params.model_dump_json())]
+    facts = [str(fact) for fact in (deadline, threads, search.study, search.params.model_dump_json())]
     environment = {**os.environ, "MLOPS_STUDY_URL": search.url}
     with log.open("ab") as output:
         return ask_for_fork(
@@ -77,10 +87,6 @@ def _start_worker(search: Search, trials: int, deadline: float, seed: int, log: 
             cwd=search.paths.root,
             env=environment,
         )
-
-
-def _shares(trials: int, workers: int) -> list[int]:
-    return [trials // workers + (i < trials % workers) for i in range(min(trials, workers))]
 
 
 def _describe(study: optuna.Study, target: int, seconds: float) -> str:
@@ -113,18 +119,15 @@ def run_search(search: Search) -> tuple[optuna.Study, Best]:
     tune = search.params.tune
     folder = state_dir(search.paths.root)
     create_study(search.study, search.url, folder, search.params, _count_rows(search.paths.processed))
-    study = load_study(search.study, search.url, search.params.seed)
-    end_stale_trials(study, search.url)
+    storage = open_storage(search.url)
+    study = load_study(search.study, storage, search.params)
+    end_stale_trials(study, storage)
     started = time.time()
     log = folder / "tune.log"
     log.unlink(missing_ok=True)
     deaths = 0
     while (left := tune.trials - len(finished_trials(study))) > 0 and time.time() - started < tune.seconds:
-        first = len(study.get_trials(deepcopy=False))
-        processes = [
-            _start_worker(search, share, started + tune.seconds, search.params.seed + first + i, log)
-            for i, share in enumerate(_shares(left, tune.workers))
-        ]
+        processes = [_start_worker(search, started + tune.seconds, log) for _ in range(min(left, tune.workers))]
         try:
             code = _watch(search, study, processes, started)
         finally:
@@ -137,5 +140,5 @@ def run_search(search: Search) -> tuple[optuna.Study, Best]:
                 raise WorkerError(code, log)
             report_progress(f"a worker ended with {code}; its trial is tried again")
     report_progress(_describe(study, tune.trials, time.time() - started))
-    end_stale_trials(study, search.url)
+    end_stale_trials(study, storage)
     return study, best_trial(study, tune.trials)
