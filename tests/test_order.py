@@ -79,19 +79,62 @@ def test_a_trial_knows_what_those_long_before_it_have_shown(make):
     assert [trial.value for trial in known] == [trial.value for trial in study.get_trials()[: TRIALS - order.BEHIND]]
 
 
-@pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")  # what this one lacks
-def test_who_waits_for_a_dead_worker_ends_its_trial_and_goes_on(make, monkeypatch):
+def test_a_trial_is_pruned_by_those_long_before_it_alone(make):
+    study = open_study(make("s"))
+
+    def constant(trial: optuna.Trial) -> float:
+        value = [1, 1, 1, 9, 9, 9, 9, 9, 5][trial.number]
+        trial.report(value, 0)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+        return value
+
+    study.optimize(constant, n_trials=9)
+    assert [trial.state.name for trial in study.get_trials()] == ["COMPLETE"] * 8 + ["PRUNED"]
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Trials are taken for dead after two seconds of silence."""
     monkeypatch.setattr(storage, "HEARTBEAT_SECONDS", 1)
-    monkeypatch.setattr(storage, "GRACE_SECONDS", 1)
-    monkeypatch.setattr(order, "HEARTBEAT_SECONDS", 0.1)
-    url = make("s")
-    dead = open_study(url).ask()  # no heartbeat, as if killed before its first one
-    others = [open_study(url).ask() for _ in range(order.BEHIND - 1)]
-    for other in others:
-        open_study(url).tell(other.number, 1.0)
-    open_study(url).optimize(lambda trial: objective(trial, random.Random(0)), n_trials=1)
-    trials = open_study(url).get_trials()
-    assert trials[dead.number].state == TrialState.FAIL
-    assert trials[order.BEHIND].state == TrialState.COMPLETE
-    assert trials[-1].state == TrialState.WAITING
-    assert trials[-1].system_attrs["failed_trial"] == dead.number
+    monkeypatch.setattr(storage, "GRACE_SECONDS", 2)
+    monkeypatch.setattr(order, "HEARTBEAT_SECONDS", 0.5)
+
+
+def finish_the_next(url: str, count: int) -> None:
+    study = open_study(url)
+    for _ in range(count):
+        study.tell(study.ask(), 1.0)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.filterwarnings("ignore:Heartbeat of storage:UserWarning")  # which these trials lack
+class TestWhoWaits:
+    def test_for_a_dead_worker_ends_its_trial_and_goes_on(self, make):
+        url = make("s")
+        dead = open_study(url).ask()
+        finish_the_next(url, order.BEHIND - 1)
+        open_study(url).optimize(lambda trial: objective(trial, random.Random(0)), n_trials=1)
+        trials = open_study(url).get_trials()
+        assert trials[dead.number].state == TrialState.FAIL
+        assert trials[order.BEHIND].state == TrialState.COMPLETE
+        assert trials[-1].state == TrialState.WAITING
+        assert trials[-1].system_attrs["failed_trial"] == dead.number
+
+    def test_for_a_slow_one_is_not_taken_for_dead(self, make):
+        url, begun = make("s"), threading.Event()
+
+        def slow(trial: optuna.Trial) -> float:
+            begun.set()
+            while len(trial.study.get_trials(deepcopy=False)) <= order.BEHIND:
+                time.sleep(0.1)
+            time.sleep(6)  # the database counts whole seconds
+            return 1.0
+
+        other = threading.Thread(target=lambda: open_study(url).optimize(slow, n_trials=1))
+        other.start()
+        begun.wait()
+        finish_the_next(url, order.BEHIND - 1)
+        open_study(url).optimize(lambda trial: objective(trial, random.Random(0)), n_trials=1)
+        other.join()
+        assert [trial.state for trial in open_study(url).get_trials()] == [TrialState.COMPLETE] * (order.BEHIND + 1)
