@@ -33,11 +33,8 @@ IDENTITY = {
     "NO_COLOR": "1",
 }
 REPOSITORY = ("DVC_ROOT", "DVC_STAGE", "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE")
-COLOURS = (
-    "FORCE_COLOR",
-    "CLICOLOR",
-    "CLICOLOR_FORCE",
-)  # a kernel sets them, and DVC would draw a spinner between lines
+# A kernel sets them, and DVC would draw a spinner between lines.
+COLOURS = ("FORCE_COLOR", "CLICOLOR", "CLICOLOR_FORCE")
 
 
 class SandboxError(MLOpsError):

@@ -27,7 +27,7 @@ class InOrder(BaseSampler, BasePruner):
     """TPE and pruning by the median, for which trial n knows all up to n - `behind` as finished, and no later one.
 
     With random numbers of its own, too, a trial depends on its number and not on who works on it, or when. Waits
-    where an earlier trial is still at work; a trial that waits has a heartbeat, and looks for those that have none.
+    where an earlier trial is still at work, and looks meanwhile whether somebody is at work on it.
     """
 
     def __init__(self, seed: int, storage: RDBStorage, behind: int = BEHIND) -> None:
@@ -68,6 +68,5 @@ class InOrder(BaseSampler, BasePruner):
         while any(self._is_known(other, trial) for other in study.get_trials(False, (TrialState.RUNNING,))):
             if time.monotonic() > looked + HEARTBEAT_SECONDS:
                 looked = time.monotonic()
-                self.storage.record_heartbeat(trial._trial_id)
                 end_stale_trials(study, self.storage)
             time.sleep(LOOK_SECONDS)
