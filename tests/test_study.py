@@ -1,6 +1,11 @@
 import subprocess
 import sys
 
+import pytest
+from tables import make_params, make_spec
+
+from mlops_core.tune.study import ASKED_OF, study_name
+
 TAKE = """
 import sys, optuna
 from mlops_core.tune.storage import open_storage
@@ -30,3 +35,24 @@ def test_no_trial_that_waits_is_taken_by_two_workers(tmp_path):
         worker.stdin.flush()
     taken = [int(number) for worker in workers for number in worker.communicate()[0].split()]
     assert sorted(taken) == list(range(90))
+
+
+def test_a_study_goes_on_for_the_same_question_alone(tmp_path):
+    spec = make_spec()
+    for name in ASKED_OF:
+        (tmp_path / name).write_bytes(name.encode())
+    first = study_name(make_params(), spec, tmp_path)
+    assert study_name(make_params(tune={"trials": 9, "seconds": 99, "workers": 2}), spec, tmp_path) == first
+    assert study_name(make_params(tune={"folds": 4}), spec, tmp_path) != first
+    assert study_name(make_params(seed=8), spec, tmp_path) != first
+    grouped = {**spec.columns, "kind": spec.columns["kind"].model_copy(update={"role": "group"})}
+    assert study_name(make_params(), spec.model_copy(update={"columns": grouped}), tmp_path) != first
+
+
+@pytest.mark.parametrize("changed", ASKED_OF)
+def test_other_rows_or_features_are_another_question(tmp_path, changed):
+    for name in ASKED_OF:
+        (tmp_path / name).write_bytes(name.encode())
+    first = study_name(make_params(), make_spec(), tmp_path)
+    (tmp_path / changed).write_bytes(b"other")
+    assert study_name(make_params(), make_spec(), tmp_path) != first

@@ -12,12 +12,14 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from mlops_core.database import create_once
+from mlops_core.datasets import DatasetSpec
 from mlops_core.errors import MLOpsError
 from mlops_core.params import Params
 from mlops_core.tune.objective import first_trials, settings_of
 from mlops_core.tune.order import BEHIND, FINISHED, InOrder
 from mlops_core.tune.storage import open_storage
 
+ASKED_OF = ("train.parquet", "calibrate.parquet", "schema.json")  # a small table is searched on both
 SPACE_VERSION = 3  # raise when the search space, the objective or the order changes: old trials are no answer then
 
 
@@ -39,10 +41,11 @@ class Best:
     trial: int
 
 
-def study_name(params: Params, data_digest: str) -> str:
-    """One name per question: the same data, folds and space go on with the same study, whatever the budget."""
+def study_name(params: Params, spec: DatasetSpec, processed: Path) -> str:
+    """One name per question: the same rows, features, folds and space have one study, whatever the budget."""
     asked = params.tune.model_dump(exclude={"trials", "seconds", "workers"})
-    key = json.dumps([SPACE_VERSION, data_digest, params.seed, asked], sort_keys=True)
+    files = [hashlib.sha256((processed / name).read_bytes()).hexdigest() for name in ASKED_OF]
+    key = json.dumps([SPACE_VERSION, *files, spec.time, spec.group, params.seed, asked], sort_keys=True)
     return f"{params.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
