@@ -240,10 +240,23 @@ def load_dataset(name: str, root: Path) -> DatasetSpec:
         known = [file.stem for file in path.parent.glob("*.yaml")]
         raise DatasetError(name, f"there is no data/datasets/{name}.yaml. {did_you_mean(name, known)}")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DatasetError(name, f"the file is not valid YAML: {' '.join(str(error).split())}") from None
-    return build_dataset(name, tree)
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise DatasetError(name, f"data/datasets/{name}.yaml is not valid YAML: it is not UTF-8") from None
+    return build_dataset(name, parse_tree(name, text))
+
+
+def parse_tree(name: str, text: str) -> dict[str, Any]:
+    """What a dataset file holds, unchecked. Raises DatasetError when that is no YAML, or no mapping."""
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or "is not YAML"
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise DatasetError(name, f"data/datasets/{name}.yaml is not valid YAML: {where}{problem}") from None
+    if not isinstance(tree, dict):
+        raise DatasetError(name, f"data/datasets/{name}.yaml holds no dataset")
+    return tree
 
 
 def _keys_beside(place: tuple[int | str, ...]) -> list[str]:

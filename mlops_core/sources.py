@@ -26,7 +26,9 @@ def read_verified(path: Path, sha256: str) -> bytes:
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise SourceError(path, "is not a plain file; copy the table itself there")
     if not path.exists():
-        raise SourceError(path, f"is missing from {path.parent.name}/; restore it with: git checkout data/source")
+        raise SourceError(
+            path, f"is missing from {path.parent.name}/; restore it with: git checkout data/source, or mlops init again"
+        )
     if path.stat().st_size > MAX_BYTES:
         raise SourceError(path, f"is larger than {MAX_BYTES:,} bytes; split it or store it as Parquet")
     data = path.read_bytes()
@@ -35,7 +37,7 @@ def read_verified(path: Path, sha256: str) -> bytes:
         raise SourceError(
             path,
             f"is not the declared file: sha256 {found[:12]}… instead of {sha256[:12]}…. "
-            "Restore it, or declare the new hash in the dataset file",
+            "Restore it, or take it as it is now: mlops init again with the same name and target",
         )
     return data
 

@@ -214,7 +214,7 @@ def test_a_file_that_is_no_yaml_is_told_so(root, content):
 @pytest.mark.parametrize("content", ["", "- 1", "words"])
 def test_a_file_without_keys_is_refused_in_a_sentence(root, content):
     (root / "data/datasets/bad.yaml").write_text(content, encoding="utf-8")
-    with pytest.raises(DatasetError, match="the file"):
+    with pytest.raises(DatasetError, match=r"data/datasets/bad\.yaml holds no dataset"):
         load_dataset("bad", root)
 
 

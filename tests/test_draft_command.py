@@ -123,6 +123,63 @@ def test_run_again_it_keeps_the_edits_and_says_the_difference(root, table):
     assert "# what people read" in file.read_text()
 
 
+def test_run_again_it_says_what_differs_from_lists_and_quoted_texts_that_a_person_wrote(root, table):
+    init_table(root, Wish(str(table), "churned", name="c"))
+    file = root / "data/datasets/c.yaml"
+    text = file.read_text().replace("missing_marks: ['', '?']", """missing_marks: ["", '?', n/a]""")
+    text = text.replace("formats: ['%d.%m.%Y']", 'formats: ["%d.%m.%Y", "%Y-%m-%d"]')
+    file.write_text(text.replace("plan: {", "plan: {categories: [pro, plus, basic], "))
+    said = init_table(root, Wish(str(table), "churned", name="c"))
+    assert "source.missing_marks is ['', '?', n/a] and would be ['', '?']; kept as it is" in said
+    assert "opened: formats is ['%d.%m.%Y', '%Y-%m-%d'] and would be ['%d.%m.%Y']; kept as it is" in said
+    assert "plan: categories is [pro, plus, basic]" in said
+
+
+def test_run_again_it_speaks_of_the_file_as_a_person_left_it(root, table):
+    scores = np.random.default_rng(3).normal(5, 1, 200).round(1).astype(str)
+    scores[::20] = "later"
+    make_frame().assign(note="seen", score=scores).to_csv(table, index=False)
+    said = init_table(root, Wish(str(table), "churned", name="c"))
+    assert "score: 190 of 200 read as numbers, these do not: later" in said
+    assert "note: ignore" in said
+    assert "6 of 9 columns are features" in said
+    file = root / "data/datasets/c.yaml"
+    kept = file.read_text().replace("missing_marks: ['', '?']", "missing_marks: ['', '?', later]")
+    kept = kept.replace("score: {type: category", "score: {type: number, missing: true")
+    file.write_text(kept.replace("note: {role: ignore, ", "note: {"))
+    said = init_table(root, Wish(str(table), "churned", name="c"))
+    assert "  score: " not in said
+    assert "note: ignore" not in said
+    assert "note: role is not said and would be ignore; kept as it is" in said
+    assert "7 of 9 columns are features" in said
+
+
+def test_it_does_not_promise_to_keep_groups_together_where_time_splits(root, table):
+    together = "rows of one group are never on both sides of a split"
+    said = init_table(root, Wish(str(table), "churned", name="c", group="zip"))
+    assert together in said
+    said = init_table(root, Wish(str(table), "churned", name="d", group="zip", time="opened"))
+    assert together not in said + (root / "data/datasets/d.yaml").read_text()
+    assert "zip: the rows are split by time, so one group may be on both sides" in said
+
+
+def test_a_name_that_another_table_has_is_not_taken(root, table):
+    init_table(root, Wish(str(table), "churned", name="c"))
+    before = (root / "data/datasets/c.yaml").read_text()
+    for other in (Wish(str(table), "active", name="c"), Wish(str(table), "late", name="flights")):
+        file = root / f"data/datasets/{other.name}.yaml"
+        if not file.exists():
+            file.write_bytes((CHECKOUT / "data/datasets/flights.yaml").read_bytes())
+        with pytest.raises(RequestError, match=rf"{other.name}\.yaml is there, .* another name with --name"):
+            init_table(root, Wish(str(table), "active", name=other.name))
+    assert (root / "data/datasets/c.yaml").read_text() == before
+
+
+def test_a_task_that_there_is_none_of_is_named(root, table):
+    with pytest.raises(RequestError, match=r"no task 'regresion'\. Did you mean 'regression'"):
+        init_table(root, Wish(str(table), "income", task="regresion"))
+
+
 def test_a_new_column_is_added_whatever_it_is_called(root, table):
     init_table(root, Wish(str(table), "churned", name="c"))
     make_frame().assign(kept=["a", "b"] * 100).to_csv(table, index=False)

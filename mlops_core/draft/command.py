@@ -10,10 +10,10 @@ import pandas as pd
 import yaml
 
 from mlops_core.contracts import coerce
-from mlops_core.datasets import DatasetSpec, build_dataset
+from mlops_core.datasets import DatasetSpec, build_dataset, parse_tree
 from mlops_core.draft.infer import ColumnError, Draft, TargetError, choose_task, find_marks, infer_column, order_classes
 from mlops_core.draft.tables import TakeError, Taken, name_of, take_file, take_url
-from mlops_core.draft.write import read_text, render, update
+from mlops_core.draft.write import difference, read_text, render, update
 from mlops_core.errors import list_names
 from mlops_core.ingest import mark_missing
 from mlops_core.params import load_params
@@ -29,6 +29,8 @@ MIN_ROWS = 50
 FEW_OF_A_CLASS = 10
 SHOWN = 12
 BY_TIME = "rows are split by it: the latest are the test"
+BY_GROUP = "rows of one group are never on both sides of a split"
+NOT_BY_GROUP = "the rows are split by time, so one group may be on both sides: leave out --time to keep it together"
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,11 @@ class Wish:
 def init_table(root: Path, wish: Wish) -> str:
     """Writes `data/datasets/<name>.yaml` and the table beside the others; returns the report. Raises RequestError."""
     taken, name = _take(root, wish)
+    file = dataset_file(root, name)
+    before = read_text(file)
+    written = _read_written(before, name, wish)
     marks = find_marks(taken.frame)
-    frame = mark_missing(taken.frame, marks)
+    frame = mark_missing(taken.frame, written["source"].get("missing_marks", marks) if written else marks)
     task = _check(frame, wish)
     drafts = [infer_column(frame[column]) for column in frame]
     _give_roles(drafts, frame, wish, task)
@@ -65,16 +70,29 @@ def init_table(root: Path, wish: Wish) -> str:
     spec = _build(name, facts, source, drafts)
     _find_leaks(spec, frame, drafts, load_params(root=root).preprocess.audit_auc)
     spec = _build(name, facts, source, drafts)
-    file = dataset_file(root, name)
-    before = read_text(file)
     content, changes = (render(facts, source, drafts), []) if before is None else update(before, source, drafts)
-    if before is not None:
-        build_dataset(name, yaml.safe_load(content))
+    if written:
+        written = yaml.safe_load(content)
+        spec = build_dataset(name, written)
+        drafts = [draft for draft in drafts if not difference(written["columns"][draft.name], draft.entry())]
     taken.keep(root)
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_file(file, content.encode())
     head = f"data/datasets/{name}.yaml: {len(frame):,} rows, {task}, target '{wish.target}'"
-    return "\n".join([head, *_report(spec, drafts, None if before is None else changes)])
+    return "\n".join([head, *_report(spec, drafts, changes if written else None)])
+
+
+def _read_written(text: str | None, name: str, wish: Wish) -> dict[str, Any] | None:
+    """The dataset file that is there, if it is for the same table. Raises RequestError for another one's."""
+    if text is None:
+        return None
+    tree = parse_tree(name, text)
+    if "path" not in (tree.get("source") or {}) or tree.get("target") != wish.target:
+        raise TakeError(
+            f"data/datasets/{name}.yaml is there, and not for a table with the target '{wish.target}'. "
+            "Give this one another name with --name, or delete that file."
+        )
+    return tree
 
 
 def _take(root: Path, wish: Wish) -> tuple[Taken, str]:
@@ -158,7 +176,9 @@ def _give_named(found: dict[str, Draft], wish: Wish) -> None:
         draft.type = draft.type if draft.type in ("integer", "text") else "text"
     if wish.group:
         draft = found[wish.group]
-        draft.role, draft.decided, draft.check = "group", "rows of one group are never on both sides of a split", ""
+        draft.role, draft.decided, draft.check = "group", BY_GROUP, ""
+        if wish.time:
+            draft.decided, draft.check = "", NOT_BY_GROUP
         draft.type = draft.type if draft.type in ("integer", "text") else "category"
 
 
@@ -201,13 +221,13 @@ def _find_leaks(spec: DatasetSpec, frame: pd.DataFrame, drafts: Sequence[Draft],
 
 
 def _report(spec: DatasetSpec, drafts: Sequence[Draft], changes: list[str] | None) -> list[str]:
-    """`changes` is what differs from a file that was there; None where there was none."""
+    """`changes`: what differs from a file that was there, whose columns `drafts` are; None where there was none."""
     leaks = sorted((draft for draft in drafts if ALONE in draft.check), key=lambda draft: draft.role != "ignore")
     lines = [f"  {draft.name}: {draft.check}" for draft in leaks]
     lines += [f"  {draft.name}: {draft.check}" for draft in drafts if draft.check and draft not in leaks]
     said = [f"  {draft.name}: {draft.role}; {draft.decided}" for draft in drafts if draft.decided]
     by = f"by time ({spec.time})" if spec.time else f"by {spec.group}" if spec.group else "at random"
-    report = [f"{len(spec.features)} of {len(drafts)} columns are features; rows are split {by}"]
+    report = [f"{len(spec.features)} of {len(spec.columns)} columns are features; rows are split {by}"]
     report += ["Check:", *_first(lines)] * bool(lines)
     report += ["Decided:", *_first(said)] * bool(said)
     if changes is not None:

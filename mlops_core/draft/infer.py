@@ -306,6 +306,8 @@ def choose_task(target: pd.Series, asked: str | None) -> str:
     strays = f" {draft.check}." if draft.type in ("category", "text") and draft.check else ""
     fits = {"binary": distinct == 2, "multiclass": 2 < distinct <= MAX_CLASSES, "regression": numeric}
     if asked:
+        if asked not in fits:
+            raise TargetError(f"There is no task '{asked}'. {did_you_mean(asked, fits)}")
         if not fits[asked]:
             kind = "numbers" if numeric else "texts"
             raise TargetError(

@@ -1,6 +1,7 @@
 """The dataset file: written with a comment on every line, or brought up to date with what a person wrote kept."""
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ HEAD = """\
 
 
 def _flow(value: Any) -> str:
+    value = json.loads(json.dumps(value, default=str))  # plain, where a person's file gave the editor's own lists
     text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=2**20)
     return text.removesuffix("\n").removesuffix("\n...")
 
@@ -86,12 +88,13 @@ def _update_columns(columns: Any, drafts: Sequence[Draft]) -> tuple[list[str], l
             columns[name] = _flow_map(draft.entry())
             columns.yaml_add_eol_comment(_comment(draft) or "new", name)
             changed.append(f"{name}: new in the table; added as {_flow(draft.entry())}")
-        elif other := _difference(columns[name], draft.entry()):
+        elif other := difference(columns[name], draft.entry()):
             kept.append(f"{name}: {other}; kept as it is")
     return changed, kept
 
 
-def _difference(there: Mapping[str, Any], today: Mapping[str, Any]) -> str:
+def difference(there: Mapping[str, Any], today: Mapping[str, Any]) -> str:
+    """How a column is declared otherwise than it would be today; nothing where it is not."""
     parts = [
         f"{name} is {_short(there.get(name))} and would be {_short(today.get(name))}"
         for name in ("role", "type", "missing", "categories", "derive", "formats", "trusted")
