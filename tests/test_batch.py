@@ -2,6 +2,9 @@ import csv
 import gzip
 import io
 import re
+import shlex
+import subprocess
+import sys
 
 import pandas as pd
 import pyarrow as pa
@@ -10,7 +13,7 @@ import pytest
 from tables import TASKS, make_table
 
 from mlops_core.serve import tables
-from mlops_core.serve.batch import ScoreError, escape_formula, score_file
+from mlops_core.serve.batch import Scored, ScoreError, escape_formula, score_file
 from mlops_core.serve.predictor import load_predictor
 from mlops_core.serve.tables import count_rows
 
@@ -125,18 +128,46 @@ def test_the_size_of_a_block_does_not_show_in_the_answers(predictor, tmp_path, m
         assert len(read_text(tmp_path / f"{kind}.rejected.csv")) == 4
 
 
+@pytest.mark.parametrize(("separator", "words"), [(";", "';'"), ("\t", "tabs"), ("|", "'|'")])
+def test_a_table_that_is_separated_otherwise_is_told_so_with_the_command_that_converts_it(
+    predictor, tmp_path, separator, words
+):
+    path = write(good_table(), tmp_path / "in.csv")
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table["amount"] = table["amount"].str.replace(".", ",")
+    table.to_csv(path, sep=separator, index=False)
+    with pytest.raises(
+        ScoreError, match=rf"in\.csv: is separated by {re.escape(words)}.* and has decimal commas"
+    ) as raised:
+        run(predictor, path, tmp_path / "out.csv")
+    command = shlex.split(str(raised.value).partition("convert it: ")[2])
+    subprocess.run([sys.executable, *command[1:]], check=True)
+    assert run(predictor, tmp_path / "in_comma.csv", tmp_path / "out.csv").rows == 30
+
+
+def test_rows_that_were_set_apart_can_be_mended_and_scored_again(predictor, tmp_path):
+    table = good_table().assign(amount=[-5.5] * 15 + [7.25] * 15, gate=["C"] * 30)
+    run(predictor, write(table, tmp_path / "in.csv"), tmp_path / "out.csv")
+    apart = (tmp_path / "out.rejected.csv").read_text()
+    assert "'-5.5" not in apart
+    (tmp_path / "mended.csv").write_text(apart.replace(",C,", ",A,").replace('"C"', '"A"'))
+    assert run(predictor, tmp_path / "mended.csv", tmp_path / "again.csv") == Scored(30, 0)
+
+
 def test_a_file_of_bad_rows_alone_gives_an_empty_answer(predictor, tmp_path):
     done = run(predictor, write(good_table(3).assign(gate="C"), tmp_path / "in.csv"), tmp_path / "out.csv")
     assert (done.rows, done.rejected) == (0, 3)
     assert len(read_text(tmp_path / "out.csv")) == 1
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\x00x"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1+1", "-1+1", "-A1", "-1\n=1", "-٣", "--1", "@SUM(A1)", "\tx", "\rx", "\x00x"]
+)
 def test_what_a_spreadsheet_would_run_is_written_as_text(text):
     assert escape_formula(text) == "'" + text
 
 
-@pytest.mark.parametrize("text", ["", "a=1", "1-2", " =1", "'=1", "é"])
+@pytest.mark.parametrize("text", ["", "a=1", "1-2", " =1", "'=1", "é", "-5.5", "+1", "-1,5", "-.5", "-1e-3", "-", "--"])
 def test_other_texts_are_written_as_they_are(text):
     assert escape_formula(text) == text
 
@@ -222,7 +253,7 @@ GOOD = good_table(2).to_csv(index=False)
         (GOOD.splitlines()[0].encode() + b"\n", "holds no rows"),
         (GOOD.replace("gate", "count").encode(), "has the column 'count' twice"),
         (GOOD.replace("gate", "door").encode(), "lacks the column 'gate'"),
-        (GOOD.replace(",", ";").encode(), "lacks the column 'at'"),
+        (GOOD.replace(",", ";").encode(), "is separated by ';' instead of commas"),
         (GOOD.replace("ticket", "tickét").encode("latin-1"), "not UTF-8"),
         (GOOD.replace("t00001", "té").encode("latin-1"), "not UTF-8"),
         (good_table(3000).to_csv(index=False).encode() + b"\xff", "cannot be read"),

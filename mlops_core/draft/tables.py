@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import pandas as pd
 
-from mlops_core.draft.separators import explain_separator, find_separator
 from mlops_core.errors import RequestError
 from mlops_core.ingest import parse_csv, parse_parquet
 from mlops_core.reports import replace_file
+from mlops_core.separators import explain_separator, find_separator
 from mlops_core.sources import MAX_BYTES, SourceError
 
 KINDS = {".csv": "csv", ".parquet": "parquet"}

@@ -18,6 +18,7 @@ from mlops_core.frontend.tables import (
     read_table,
     rejected_rows,
     sample_csv,
+    separated,
 )
 from mlops_core.frontend.words import box, hide, html, quoted, show_table
 
@@ -60,7 +61,8 @@ class Batch:
         caption = f"{name}: {len(table.rows):,} rows{first}"
         self.preview.value = show_table(table.head, table.rows[:PREVIEW_ROWS], caption, "The first rows of the table")
         if lacking := missing_columns(self.model, table.head):
-            self._say(f"The table lacks {quoted(lacking)}. Add it and choose the file again.", bad=True)
+            lack = f"The table lacks {quoted(lacking)}. Add it and choose the file again."
+            self._say(separated(table.head) or lack, bad=True)
             return
         self._content, self.button.disabled = content, False
 

@@ -10,6 +10,7 @@ from typing import Any
 from mlops_core.errors import MLOpsError
 from mlops_core.frontend.charts import ACCENT, Chart, Tree, bars_chart
 from mlops_core.frontend.facts import Model
+from mlops_core.separators import NAMES, separates
 
 CSV, PARQUET = "text/csv", "application/vnd.apache.parquet"
 MAGIC = b"PAR1"
@@ -55,7 +56,9 @@ def _read_csv(content: bytes) -> Table:
         raise TableError("The file holds no rows.")
     uneven = next((place for place, line in enumerate(lines, 1) if len(line) != len(lines[0])), None)
     if uneven:
-        raise TableError(f"Line {uneven} has {len(lines[uneven - 1])} cells, the header {len(lines[0])}.")
+        raise TableError(
+            separated(lines[0]) or f"Line {uneven} has {len(lines[uneven - 1])} cells, the header {len(lines[0])}."
+        )
     return Table(lines[0], lines[1:])
 
 
@@ -73,6 +76,12 @@ def _read_parquet(content: bytes) -> Table:
 
 def _text(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def separated(head: Sequence[str]) -> str:
+    """What is wrong with a header that seems to be separated by something else than commas; else nothing."""
+    separator = separates(head[0]) if len(head) == 1 else ""
+    return f"The file is separated by {NAMES[separator]} instead of commas. Save it with commas." if separator else ""
 
 
 def missing_columns(model: Model, head: Sequence[str]) -> list[str]:

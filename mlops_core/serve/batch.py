@@ -1,5 +1,6 @@
 """Scores a table by chunks in constant memory: CSV or Parquet in and out, bad rows kept apart with their reason."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
@@ -14,12 +15,15 @@ import pyarrow.parquet as pq
 
 from mlops_core.errors import RequestError
 from mlops_core.features import Floats, Problem, Values, check_and_encode
+from mlops_core.separators import explain_separator
 from mlops_core.serve.answers import answer_columns
 from mlops_core.serve.cells import find_nul, is_text, plain, read_columns
 from mlops_core.serve.predictor import Doubles, Predictor
-from mlops_core.serve.tables import CSV, PARQUET, TableError, check_required, open_table
+from mlops_core.serve.tables import CSV, PARQUET, SCAN_BYTES, SeparatorError, TableError, check_required, open_table
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\x00")
+# Numbers, and dashes that stand for a missing value: nothing to run, and to be read again as they are.
+PLAIN = re.compile(r"-{1,3}|[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
 KINDS = {".csv": CSV, ".parquet": PARQUET}
 
 
@@ -56,7 +60,7 @@ class Chunk:
 
 def escape_formula(text: str) -> str:
     """A leading apostrophe before what a spreadsheet would run as a formula (OWASP: CSV injection)."""
-    return f"'{text}" if text.startswith(FORMULA) else text
+    return f"'{text}" if text.startswith(FORMULA) and not PLAIN.fullmatch(text) else text
 
 
 def score_batch(predictor: Predictor, batch: pa.RecordBatch) -> Chunk:
@@ -190,8 +194,17 @@ def _read(predictor: Predictor, path: Path) -> Iterator[pa.RecordBatch]:
         table = open_table(path, _kind_of(path))
         check_required(table.names, required_columns(predictor))
         yield from table.batches
+    except SeparatorError as error:
+        raise ScoreError(path, explain_separator(path, _start_of(path), error.separator)) from error
     except TableError as error:
         raise ScoreError(path, error.problem) from error
+
+
+def _start_of(path: Path) -> bytes:
+    """The first whole lines: enough to see decimal commas."""
+    with path.open("rb") as file:
+        start = file.read(SCAN_BYTES)
+    return start if len(start) < SCAN_BYTES else start[: start.rfind(b"\n") + 1]
 
 
 def required_columns(predictor: Predictor) -> list[str]:

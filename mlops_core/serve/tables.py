@@ -15,6 +15,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from mlops_core.errors import RequestError
+from mlops_core.separators import NAMES, separates
 
 CHUNK_ROWS = 65_536
 CSV_BLOCK = 8 << 20
@@ -49,6 +50,14 @@ class TableError(RequestError):
     def __init__(self, problem: str) -> None:
         self.problem = problem
         super().__init__(f"The file {problem}.")
+
+
+class SeparatorError(TableError):
+    """A file whose values are separated by something else than commas."""
+
+    def __init__(self, separator: str) -> None:
+        self.separator = separator
+        super().__init__(f"is separated by {NAMES[separator]} instead of commas; write it with commas")
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,8 @@ def check_required(names: list[str], required: Collection[str]) -> None:
     missing = [name for name in required if name not in known]
     if missing and any("\x00" in name for name in names):
         raise TableError("holds NUL bytes where its columns should be named; if it is UTF-16, convert it to UTF-8")
+    if missing and len(names) == 1 and (separator := separates(names[0])):
+        raise SeparatorError(separator)
     if missing:
         raise TableError(f"lacks the column '{missing[0]}', which the model needs")
 

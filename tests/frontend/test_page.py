@@ -172,6 +172,8 @@ def test_a_table_is_previewed_scored_and_taken_along(served):
         (b"at,count\n", "holds no rows"),
         (b"at,amount\n2013-05-06,1\n", "lacks &#x27;count&#x27; and &#x27;gate&#x27;"),
         (b"at,count\n1,2,3\n", "Line 2 has 3 cells, the header 2"),
+        (b"at;count\n1,5;2,5\n", "separated by &#x27;;&#x27; instead of commas"),
+        (b"at|count\n1|2\n", "separated by &#x27;|&#x27; instead of commas"),
         ("at,gäte\n1,2\n".encode("latin-1"), "not UTF-8"),
         (b"PAR1 and then nothing", "damaged, or no Parquet"),
     ],

@@ -25,6 +25,11 @@ def find_separator(data: bytes) -> str:
     return next((other for other in NAMES if _fits(_first_rows(text, other))), "")
 
 
+def separates(header: str) -> str:
+    """What seems to separate the names in a header that is a single one, or nothing."""
+    return next((other for other in NAMES if other in header), "")
+
+
 def explain_separator(path: Path, data: bytes, separator: str) -> str:
     """What is wrong with the file, and a command that writes it anew, with commas, beside itself."""
     cells = (cell for row in _first_rows(data.decode("utf-8-sig"), separator) for cell in row)
