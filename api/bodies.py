@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from operator import itemgetter
 from typing import Any
@@ -11,7 +11,8 @@ import numpy as np
 import orjson
 
 from api.problems import FieldError, ProblemError
-from mlops_core.features import Problem, Schema, Values
+from mlops_core.errors import list_names
+from mlops_core.features import Problem, Schema, Values, iso_of
 
 SPACES = b" \t\n\r"
 QUOTE, COLON, SPACE = b'": '
@@ -117,19 +118,39 @@ def to_columns(schema: Schema, rows: Sequence[Any]) -> dict[str, Values]:
     names = list(rows[0]) if isinstance(rows[0], dict) else []
     if len(names) > 1 and known.issuperset(names) and _are_alike(rows, len(names)):
         with contextlib.suppress(KeyError):  # as many keys, but others
-            return dict(zip(names, map(list, zip(*map(itemgetter(*names), rows), strict=True)), strict=True))
+            return _read_dates(
+                schema, dict(zip(names, map(list, zip(*map(itemgetter(*names), rows), strict=True)), strict=True))
+            )
     errors = []
     for position, row in enumerate(rows):
         if not isinstance(row, dict):
             errors.append(FieldError(f"/instances/{position}", "must be an object"))
         elif not known.issuperset(row):
-            extra = next(key for key in row if key not in known)[:MAX_FIELD]
-            near = [] if errors else get_close_matches(extra, known, n=1)  # once: a thousand rows err alike
-            meant = f"; did you mean '{near[0]}'?" if near else ""
-            errors.append(FieldError(f"/instances/{position}", f"has the unknown column '{extra}'{meant}"))
+            errors.append(FieldError(f"/instances/{position}", _unknown(row, known, first=not errors)))
     if errors:
         raise ProblemError(422, "Some instances do not have the declared form.", errors)
-    return {column.name: [row.get(column.name) for row in rows] for column in schema.columns}
+    return _read_dates(schema, {column.name: [row.get(column.name) for row in rows] for column in schema.columns})
+
+
+def _unknown(row: Mapping[str, Any], known: Collection[str], *, first: bool) -> str:
+    """What is said of the columns that nobody knows; what was meant once only, as a thousand rows err alike."""
+    extra = [key[:MAX_FIELD] for key in row if key not in known]
+    if len(extra) > 1:
+        return f"has the unknown columns {list_names([repr(key) for key in extra])}; leave them out"
+    near = get_close_matches(extra[0], known, n=1) if first else []
+    advice = f"did you mean '{near[0]}'?" if near else "leave it out"
+    return f"has the unknown column '{extra[0]}'; {advice}"
+
+
+def _read_dates(schema: Schema, columns: dict[str, Values]) -> dict[str, Values]:
+    """Dates may be written as in the dataset's tables, too."""
+    for column in schema.columns:
+        if column.formats and column.name in columns:
+            values = columns[column.name]
+            columns[column.name] = [
+                iso_of(value, column.formats) if isinstance(value, str) else value for value in values
+            ]
+    return columns
 
 
 def _are_alike(rows: Sequence[Any], width: int) -> bool:

@@ -5,6 +5,7 @@ A category becomes its position in the schema, a missing one the position after 
 Everything is float32, because ONNX compares in float32: a model fitted on other values would split differently.
 """
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -42,7 +43,7 @@ class Column:
     seen_low: float | None = None
     seen_high: float | None = None
     derive: list[str] = field(default_factory=list)
-    formats: list[str] = field(default_factory=list)  # of dates in files, besides ISO 8601, as `strptime` spells them
+    formats: list[str] = field(default_factory=list)  # of dates, besides ISO 8601, as `strptime` spells them
     unseen: str = "flag"
     label: str = ""
     unit: str = ""
@@ -220,6 +221,7 @@ def _month(moments: npt.NDArray[np.datetime64]) -> npt.NDArray[np.int64]:
     return moments.astype("datetime64[M]").astype(np.int64) % 12 + 1
 
 
+EXAMPLE = datetime(2013, 12, 24, 18, 30)
 OUTSIDE_YEARS = "must lie between the years 1700 and 2200"
 
 PARTS: Mapping[str, Callable[[npt.NDArray[np.datetime64]], npt.NDArray[np.int64]]] = {
@@ -424,7 +426,7 @@ def _value_problem(column: Column, value: Any, known: set[str] | None) -> str:
         return ""
     if column.type == "boolean":
         return "" if isinstance(value, (bool, np.bool_)) else "must be true or false"
-    return _moment_problem(value)
+    return _moment_problem(value, column.formats)
 
 
 def _number_problem(column: Column, value: Any) -> str:
@@ -442,7 +444,15 @@ def _number_problem(column: Column, value: Any) -> str:
     return ""
 
 
-def _moment_problem(value: Any) -> str:
+def iso_of(text: str, formats: Sequence[str]) -> str:
+    """A date in one of the formats as everybody else writes it; any other text as it is."""
+    for form in formats if not MOMENT.fullmatch(text) else []:
+        with contextlib.suppress(ValueError):
+            return datetime.strptime(text, form).isoformat()
+    return text
+
+
+def _moment_problem(value: Any, formats: Sequence[str]) -> str:
     text = isinstance(value, str) and MOMENT.fullmatch(value)
     clock = isinstance(value, (date, np.datetime64)) and getattr(value, "tzinfo", None) is None
     try:
@@ -450,7 +460,8 @@ def _moment_problem(value: Any) -> str:
             raise ValueError(value)
         moment = np.datetime64(value, "s")
     except ValueError:
-        return "must be a date and time such as 2013-12-24T18:30"
+        others = "".join(f" or {EXAMPLE.strftime(form)}" for form in formats)
+        return f"must be a date and time such as {EXAMPLE:%Y-%m-%dT%H:%M}{others}"
     return "" if _in_years(moment) else OUTSIDE_YEARS
 
 

@@ -1,13 +1,11 @@
 """Arrow's columns as `find_problems` and `encode` take them; texts are read by the column's type."""
 
-import contextlib
-from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mlops_core.features import MOMENT, Column, Problem, Schema, Values
+from mlops_core.features import Column, Problem, Schema, Values, iso_of
 
 TRUE_WORDS = {"true": True, "false": False, "yes": True, "no": False, "1": True, "0": False}
 TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -63,18 +61,10 @@ def to_values(column: Column, array: pa.Array) -> Values:
     if column.type == "datetime" and _is_local(array.type):
         return array.cast(pa.timestamp("s"), safe=False).to_numpy(zero_copy_only=False)
     if column.formats and is_text(array):
-        return [None if value is None else _iso(value, column.formats) for value in array.to_pylist()]
+        return [None if value is None else iso_of(value, column.formats) for value in array.to_pylist()]
     if column.type == "boolean" and is_text(array):
         return [value if value is None else TRUE_WORDS.get(value.strip().lower(), value) for value in array.to_pylist()]
     return _listed(array)
-
-
-def _iso(text: str, formats: list[str]) -> str:
-    """A date in one of the formats as everybody else writes it; any other text as it is."""
-    for form in formats if not MOMENT.fullmatch(text) else []:
-        with contextlib.suppress(ValueError):
-            return datetime.strptime(text, form).isoformat()
-    return text
 
 
 def _is_local(kind: pa.DataType) -> bool:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from api import bodies
 from api.bodies import parse_json, to_columns
 from api.problems import ProblemError
-from mlops_core.features import Column, Schema
+from mlops_core.features import Column, Schema, check_and_encode
 
 SCHEMA = Schema("s", "binary", "y", ["no", "yes"], None, [Column(name, "number", False) for name in ("a", "b", "c")])
 TEXTS = st.text(st.sampled_from('ab: \\"{}[],\t\n\x00é\ud800'), max_size=6)
@@ -89,7 +89,11 @@ def test_rows_turn_into_columns_whatever_keys_they_have(rows):
 
 @pytest.mark.parametrize(
     ("key", "said"),
-    [("carier", "'carier'; did you mean 'carrier'?"), ("mood", "'mood'"), ("x" * 200, f"'{'x' * bodies.MAX_FIELD}'")],
+    [
+        ("carier", "'carier'; did you mean 'carrier'?"),
+        ("mood", "'mood'; leave it out"),
+        ("x" * 200, f"'{'x' * bodies.MAX_FIELD}'; leave it out"),
+    ],
 )
 def test_a_misspelt_column_is_told_the_name_it_is_nearest_to(key, said):
     schema = Schema("s", "binary", "y", ["no", "yes"], None, [Column("carrier", "category", False)])
@@ -98,3 +102,23 @@ def test_a_misspelt_column_is_told_the_name_it_is_nearest_to(key, said):
     first, second = (error.detail for error in refused.value.errors)
     assert first == f"has the unknown column {said}"
     assert second.startswith("has the unknown column")
+
+
+def test_all_columns_that_nobody_knows_are_named_at_once():
+    with pytest.raises(ProblemError) as refused:
+        to_columns(SCHEMA, [{"a": 1, "order": 2, "note": "x"}])
+    assert [error.detail for error in refused.value.errors] == [
+        "has the unknown columns 'order', 'note'; leave them out"
+    ]
+
+
+def test_dates_may_be_written_as_the_tables_write_them():
+    day = Column("day", "datetime", False, derive=["month"], formats=["%d.%m.%Y", "%m/%d/%Y"])
+    schema = Schema("s", "binary", "y", ["no", "yes"], None, [day, Column("count", "number", False)])
+    written = ["24.12.2013", "12/24/2013", "2013-12-24", None, "24.13.2013", 5]
+    for rows in ([{"day": value, "count": 1} for value in written], [{"day": value} for value in written]):
+        columns = to_columns(schema, rows)
+        assert columns["day"] == ["2013-12-24T00:00:00"] * 2 + ["2013-12-24", None, "24.13.2013", 5]
+        problems, _ = check_and_encode(schema, columns, len(rows))
+        reason = "must be a date and time such as 2013-12-24T18:30 or 24.12.2013 or 12/24/2013"
+        assert [(item.row, item.reason) for item in problems] == [(4, reason), (5, reason)]

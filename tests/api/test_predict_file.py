@@ -397,7 +397,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str, int, str]] = {
     "header only": (lambda: HEAD, "csv", 422, "holds no rows"),
     "blank lines": (lambda: HEAD + b"\n" * 100, "csv", 422, "holds no rows"),
     "missing column": (lambda: HEAD.replace(b"gate", b"door") + LINE, "csv", 422, "lacks the column 'gate'"),
-    "semicolons": (lambda: (HEAD + LINE).replace(b",", b";"), "csv", 422, "lacks the column"),
+    "semicolons": (lambda: (HEAD + LINE).replace(b",", b";"), "csv", 422, "separated by ';' instead of commas"),
     "a column twice": (lambda: HEAD.replace(b"kind", b"gate") + LINE, "csv", 422, "column 'gate' twice"),
     "longer row": (lambda: HEAD + LINE + b"s3cret," + LINE, "csv", 422, "row 3 has not as many cells (8)"),
     "open quote": (lambda: HEAD + LINE.replace(b"True", b'"True') + LINE, "csv", 422, "quote is never closed"),
