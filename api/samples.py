@@ -69,8 +69,8 @@ def _answers(served: Served, row: dict[str, Any]) -> tuple[dict[str, Any], dict[
 def _describe(served: Served, answer: Any) -> dict[str, Any]:
     predictor = served.predictor
     if predictor.schema.task == "regression":
-        value, width = float(answer[0]), predictor.constants.conformal
-        return {"value": value, "interval": [value - width, value + width]}
+        low, high = predictor.interval(answer)
+        return {"value": float(answer[0]), "interval": [float(low[0]), float(high[0])]}
     classes, label = predictor.schema.classes, int(predictor.labels(answer)[0])
     inside = np.flatnonzero(predictor.prediction_sets(answer)[0])
     return {

@@ -75,6 +75,7 @@ class Schema:
     target_label: str = ""
     target_unit: str = ""
     missing_marks: list[str] = field(default_factory=list)  # texts in files that stand for nothing
+    target_range: list[float] | None = None  # of a number that is predicted: no answer lies outside
 
     @cached_property
     def names(self) -> frozenset[str]:

@@ -220,7 +220,8 @@ def build_schema(spec: DatasetSpec, train: pd.DataFrame, tables: Mapping[str, pd
     target = spec.columns[spec.target]
     label = target.label or spec.target
     names = spec.title, spec.question, label, target.unit
-    return Schema(spec.name, spec.task, spec.target, classes, spec.id, columns, *names, [*spec.source.missing_marks])
+    marks, limits = [*spec.source.missing_marks], [*target.range] if target.range else None
+    return Schema(spec.name, spec.task, spec.target, classes, spec.id, columns, *names, marks, limits)
 
 
 def _single_column_score(values: pd.Series, truth: np.ndarray) -> float:

@@ -37,6 +37,15 @@ def test_no_two_classes_share_a_column(labels):
     assert len(set(columns)) == len(labels)
 
 
+def test_no_value_and_no_end_of_its_interval_leaves_the_range_of_the_target():
+    free = make("regression", conformal=2.0)
+    bound = Predictor(dataclasses.replace(free.schema, target_range=[0.0, 9.0]), free.constants, "", None)
+    values = np.array([1.0, 4.0, 8.5])
+    assert [part.tolist() for part in free.interval(values)] == [[-1.0, 2.0, 6.5], [3.0, 6.0, 10.5]]
+    found = answer_columns(bound, values)
+    assert (found["low"].tolist(), found["high"].tolist()) == ([0.0, 2.0, 6.5], [3.0, 6.0, 9.0])
+
+
 def test_an_answer_has_a_label_its_confidence_its_set_and_all_probabilities():
     columns = answer_columns(make("binary", threshold=0.25, conformal=0.8), np.array([[0.7, 0.3], [0.9, 0.1]]))
     assert {name: list(values) for name, values in columns.items()} == {

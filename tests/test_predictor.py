@@ -117,6 +117,15 @@ def test_a_set_holds_what_is_likely_enough(predictors, level, expected):
     assert predictor.prediction_sets(np.array([[0.125, 0.25, 0.625]])).tolist() == [expected]
 
 
+def test_a_value_is_kept_within_the_range_of_the_target(predictors):
+    free = predictors["regression"]
+    matrix = encode_table(free.schema, make_table("regression", rows=200))
+    values = free.predict(matrix)
+    low, high = (float(end) for end in np.quantile(values, [0.3, 0.6]))
+    bound = dataclasses.replace(free, schema=dataclasses.replace(free.schema, target_range=[low, high]))
+    assert bound.predict(matrix).tolist() == np.clip(values, low, high).tolist()
+
+
 def test_a_set_is_never_empty(predictors):
     sets = with_level(predictors["multiclass"], 0.0).prediction_sets(np.array([[0.3, 0.4, 0.3]]))
     assert sets.tolist() == [[False, True, False]]

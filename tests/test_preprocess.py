@@ -147,6 +147,14 @@ def test_the_schema_is_made_of_the_training_rows_only():
     assert set(codes) == {3}
 
 
+def test_the_schema_knows_the_range_of_a_number_that_is_predicted():
+    spec, table = make_spec("regression"), make_table("regression")
+    assert build_schema(spec, table).target_range is None
+    outcome = spec.columns["outcome"].model_copy(update={"range": (0.0, 90.0)})
+    bound = spec.model_copy(update={"columns": {**spec.columns, "outcome": outcome}})
+    assert build_schema(bound, table).target_range == [0.0, 90.0]
+
+
 def test_categories_are_called_what_their_table_says():
     spec, table = build_dataset("small", tree_with_names()), make_table()
     kinds = pd.DataFrame({"code": ["w", "u", "v", "x"], "name": ["Whole", "Used", None, "Unknown to training"]})

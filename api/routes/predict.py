@@ -90,10 +90,10 @@ def describe(served: Served, batch: str, matrix: Floats, answer: Doubles) -> lis
     predictor, schema = served.predictor, served.predictor.schema
     ids = [f"{batch}-{row}" for row in range(len(matrix))]
     if schema.task == "regression":
-        width = predictor.constants.conformal
+        ends = (values.tolist() for values in predictor.interval(answer))
         entries = [
-            {"id": key, "value": value, "interval": [value - width, value + width]}
-            for key, value in zip(ids, answer.tolist(), strict=True)
+            {"id": key, "value": value, "interval": [low, high]}
+            for key, value, low, high in zip(ids, answer.tolist(), *ends, strict=True)
         ]
     else:
         chosen, sets, classes = predictor.labels(answer), predictor.prediction_sets(answer), schema.classes

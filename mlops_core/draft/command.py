@@ -153,6 +153,8 @@ def _set_target(target: Draft, values: pd.Series, task: str) -> None:
     target.role, target.known_at, target.derive, target.formats, target.check = "target", "after", [], [], ""
     if task == "regression":
         target.type = "number"
+        if pd.to_numeric(values, errors="coerce").min() >= 0:
+            target.decided = "no value is below 0; say so with `range`, and no answer is"
         return
     target.type, target.categories = "category", order_classes(values)
     counts = values.dropna().astype("str").value_counts()

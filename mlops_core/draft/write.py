@@ -16,7 +16,8 @@ HEAD = """\
 # What this table is: contract, features, splits, the API's schema and the form follow from it. Change what is wrong,
 # then: mlops run --dataset {name}
 #   type      number, integer, category, boolean, datetime or text      missing   true: a value may be missing
-#   role      feature (if it is not said), target, time, id, group or ignore      range     [lowest, highest]
+#   role      feature (if it is not said), target, time, id, group or ignore
+#   range     [lowest, highest]; answers stay within the target's
 #   known_at  when the value is known: always, after, or a distance from the event such as -2h; see predict_at
 #   trusted   true: known in time for sure, though it predicts suspiciously well alone
 #   label, unit, help   what people read in the form and in the answers

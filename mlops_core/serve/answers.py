@@ -21,8 +21,8 @@ def probability_columns(labels: list[str]) -> list[str]:
 def answer_columns(predictor: Predictor, answer: Doubles) -> dict[str, Any]:
     """Label, confidence, prediction set and a probability per class; value and interval for regression."""
     if predictor.schema.task == "regression":
-        width = predictor.constants.conformal
-        return {"value": answer, "low": answer - width, "high": answer + width}
+        low, high = predictor.interval(answer)
+        return {"value": answer, "low": low, "high": high}
     names = np.array(predictor.schema.classes, dtype=object)
     chosen = predictor.labels(answer)
     sets = predictor.prediction_sets(answer)

@@ -41,7 +41,7 @@ class Predictor:
         """The served answer for encoded rows."""
         answer = np.asarray(self.session.run(None, {"x": matrix})[-1], dtype=np.float64)
         if self.schema.task == "regression":
-            return answer.reshape(len(matrix))
+            return self._within(answer.reshape(len(matrix)))
         return calibrate(answer, self.constants)
 
     def predict_columns(self, columns: Mapping[str, Values], rows: int) -> tuple[Doubles, list[Problem]]:
@@ -57,6 +57,17 @@ class Predictor:
         if len(good):
             answer[good] = self.predict(encode(self.schema, kept, len(good)))
         return answer, problems
+
+    def interval(self, values: Doubles) -> tuple[Doubles, Doubles]:
+        """From where to where the truth is expected at the stated coverage (split conformal), within its range."""
+        width = self.constants.conformal
+        return self._within(values - width), self._within(values + width)
+
+    def _within(self, values: Doubles) -> Doubles:
+        if self.schema.target_range is None:
+            return values
+        low, high = self.schema.target_range
+        return np.clip(values, low, high)
 
     def labels(self, probabilities: Doubles) -> npt.NDArray[np.int64]:
         """Positions of the chosen classes: by the decision threshold for two classes, the likeliest for more."""
