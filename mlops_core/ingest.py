@@ -32,7 +32,8 @@ class QuarantineError(MLOpsError):
         super().__init__(
             f"Table '{table}': {share:.1%} of the rows break the contract, "
             f"more than ingest.max_quarantined = {limit:.1%}; most often {worst}. "
-            f"Look at data/quarantine/{table}.parquet, then mend the table, its contract or the limit."
+            f"Look at data/quarantine/{table}.parquet, then mend the table, its contract "
+            "(a text that stands for a missing value belongs into missing_marks) or the limit."
         )
 
 

@@ -161,6 +161,9 @@ def check_params(tree: Mapping[str, Any]) -> Params:
             raise ParamsError(name, f"does not exist. {did_you_mean(name, known_names())}") from None
         if first["type"] == "missing":
             raise ParamsError(name, "is missing from params.yaml.") from None
+        if first["type"] == "string_pattern_mismatch":
+            words = "lower case letters, digits and underscores"
+            raise ParamsError(name, f"takes {words}, but {first['input']!r} was given.") from None
         raise ParamsError(name, f"{first['msg']}, but {first['input']!r} was given.") from None
 
 

@@ -36,8 +36,8 @@ def read_verified(path: Path, sha256: str) -> bytes:
     if found != sha256:
         raise SourceError(
             path,
-            f"is not the declared file: sha256 {found[:12]}… instead of {sha256[:12]}…. "
-            "Restore it, or take it as it is now: mlops init again with the same name and target",
+            f"is not the declared file: its sha256 is {found}, not {sha256[:12]}…. "
+            "Restore it, or take it as it is now: declare that hash, or run mlops init again",
         )
     return data
 

@@ -291,7 +291,8 @@ def test_too_many_bad_rows_are_told_with_the_column_the_reason_and_where_they_li
     assert str(caught.value) == (
         "Table 't': 45.0% of the rows break the contract, more than ingest.max_quarantined = 1.0%; "
         "most often a: not a valid integer (6 rows). "
-        "Look at data/quarantine/t.parquet, then mend the table, its contract or the limit."
+        "Look at data/quarantine/t.parquet, then mend the table, its contract "
+        "(a text that stands for a missing value belongs into missing_marks) or the limit."
     )
 
 

@@ -2,31 +2,21 @@
 
 import importlib.util
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
+
 from mlops_core.errors import MLOpsError
-from mlops_core.paths import state_dir
-from mlops_core.pipeline.lock import BusyError, run_lock
+from mlops_core.pipeline.lock import BusyError, left_progress, run_lock
 from mlops_core.pipeline.notebooks import NOTEBOOKS, NotebookFileError, cleaned, source_of
 from mlops_core.pipeline.verify import Finding
 
 MIN_FREE_BYTES = 2 << 30
 TOOLS = ("git", "dvc", "jupyter", "papermill")
 PACKAGES = ("mlflow", "optuna", "pandas", "sklearn", "onnxruntime", "skl2onnx", "papermill", "dvc")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _tools() -> Iterator[Finding]:
@@ -72,7 +62,7 @@ def _locks(root: Path) -> Iterator[Finding]:
     except (ValueError, AttributeError, TypeError, KeyError):
         yield Finding(".dvc/tmp/rwlock", "is damaged", "rm .dvc/tmp/rwlock")
         return
-    for pid in sorted(pid for pid in holders if not _alive(pid)):
+    for pid in sorted(pid for pid in holders if not psutil.pid_exists(pid)):
         yield Finding(".dvc/tmp/rwlock", f"names process {pid}, which is gone", "rm .dvc/tmp/rwlock")
 
 
@@ -88,11 +78,8 @@ def _checkout(root: Path) -> Iterator[Finding]:
             yield Finding(name, "is empty", f"git checkout {name}")
     for path in sorted((root / "reports" / "notebooks").glob("*.failed.ipynb")):
         yield Finding(path.relative_to(root).as_posix(), "tells of a failed run", "read it, then mlops run")
-    for path in sorted(state_dir(root).glob("progress-*")):
-        if not _alive(int(path.name.rpartition("-")[2])):
-            yield Finding(
-                path.relative_to(root).as_posix(), "was left by a killed run", f"rm {path.relative_to(root).as_posix()}"
-            )
+    for path in left_progress(root):
+        yield Finding(path.relative_to(root).as_posix(), "was left by a killed run", "mlops run removes it")
 
 
 def _notebooks(root: Path) -> Iterator[Finding]:

@@ -1,10 +1,12 @@
-"""One run at a time in a checkout."""
+"""One run at a time in a checkout, and what one that was killed left there."""
 
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from mlops_core.errors import MLOpsError
 from mlops_core.paths import state_dir
@@ -34,3 +36,9 @@ def run_lock(root: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
+
+
+def left_progress(root: Path) -> list[Path]:
+    """The progress files of stages that are gone: a stage that ends by itself removes its own."""
+    files = sorted(state_dir(root).glob("progress-*"))
+    return [path for path in files if not psutil.pid_exists(int(path.name.rpartition("-")[2]))]

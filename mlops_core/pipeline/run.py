@@ -23,7 +23,7 @@ from mlops_core.errors import MLOpsError, RequestError, did_you_mean
 from mlops_core.forkserver import forking
 from mlops_core.params import Params, check_params, override, read_params
 from mlops_core.paths import state_dir
-from mlops_core.pipeline.lock import run_lock
+from mlops_core.pipeline.lock import left_progress, run_lock
 from mlops_core.pipeline.notebooks import NOTEBOOKS, cleaned, failed_of, source_of, strip_file
 from mlops_core.pipeline.verify import read_lock
 from mlops_core.processes import end_with_parent
@@ -52,6 +52,15 @@ class UnknownStageError(RequestError):
     def __init__(self, stage: str) -> None:
         self.stage = stage
         super().__init__(f"There is no stage '{stage}'. {did_you_mean(stage, NOTEBOOKS)}")
+
+
+class StoppedError(MLOpsError):
+    """Somebody pressed Ctrl-C."""
+
+    exit_code = 130
+
+    def __init__(self) -> None:
+        super().__init__("Stopped. What is done is kept; go on with: mlops run")
 
 
 class RunError(MLOpsError):
@@ -210,10 +219,15 @@ def _forget_failures(root: Path, stage: str | None) -> None:
         failed_of(root, name).unlink(missing_ok=True)
 
 
+def _forget_progress(root: Path) -> None:
+    for path in left_progress(root):
+        path.unlink(missing_ok=True)
+
+
 def run_series(root: Path, request: Request) -> Params:
     """Runs what is out of date, under the lock.
 
-    Raises RequestError before anything starts, BusyError, RunError when a stage fails.
+    Raises RequestError before anything starts, BusyError, RunError when a stage fails, StoppedError on Ctrl-C.
     """
     with run_lock(root), forking(dvc_environment(root), state_dir(root) / FORKS) as env:
         params = plan(root, request)
@@ -222,6 +236,12 @@ def run_series(root: Path, request: Request) -> Params:
         warm_up(root)
         for stage in NOTEBOOKS:
             strip_file(source_of(root, stage))
-        reproduce(root, request.stage, request.force, env)
+        _forget_progress(root)
+        try:
+            reproduce(root, request.stage, request.force, env)
+        except KeyboardInterrupt:
+            raise StoppedError from None
+        finally:
+            _forget_progress(root)
         _forget_failures(root, request.stage)
     return params

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mlops_core.params import Params, load_params
 from mlops_core.paths import Paths, find_root
-from mlops_core.pipeline.verify import Finding, verify_files
+from mlops_core.pipeline.verify import Finding, check_declared, verify_files
 from mlops_core.reports import read_metrics
 
 
@@ -47,9 +47,9 @@ def summarise(paths: Paths, params: Params, champion: int, reason: str) -> str:
 
 
 def verify_all() -> list[Finding]:
-    """Files on disk, then the registered champion's copy."""
+    """The source and what was made of it on disk, then the registered champion's copy."""
     from mlops_core.pipeline.registration import check_champion
 
     root = find_root()
     paths = Paths(root, load_params(root=root).dataset)
-    return [*verify_files(paths), *check_champion(paths)]
+    return [*check_declared(paths), *verify_files(paths), *check_champion(paths)]

@@ -1,4 +1,4 @@
-"""Re-hashes what the run wrote: outputs against dvc.lock, the cache against its names, bundles against manifests.
+"""Re-hashes the source, and what the run wrote: outputs against dvc.lock, the cache against its names, bundles.
 
 DVC itself trusts its cache and its record of file times; a flipped byte can pass both.
 """
@@ -11,9 +11,11 @@ from pathlib import Path
 
 import yaml
 
+from mlops_core.datasets import load_dataset
 from mlops_core.errors import MLOpsError
 from mlops_core.paths import Paths
 from mlops_core.serve.bundle import BundleError, verify_bundle
+from mlops_core.sources import SourceError, read_verified
 
 CHUNK = 1 << 20
 
@@ -127,6 +129,18 @@ def check_bundle(paths: Paths) -> Iterator[Finding]:
             verify_bundle(paths.bundle)
     except BundleError as error:
         yield Finding(paths.relative(paths.bundle), error.problem, "dvc checkout --force, or mlops run --force")
+
+
+def check_declared(paths: Paths) -> Iterator[Finding]:
+    """Source files that are not the declared ones."""
+    spec = load_dataset(paths.dataset, paths.root)
+    for table in spec.tables().values():
+        source = paths.root / spec.folder() / table.file
+        try:
+            read_verified(source, table.sha256)
+        except SourceError as error:
+            problem = error.problem.partition(";")[0].partition(".")[0]
+            yield Finding(paths.relative(source), problem, "restore it, or declare it as it is now: mlops init again")
 
 
 def verify_files(paths: Paths) -> list[Finding]:

@@ -65,7 +65,7 @@ def _check_file(uri: str) -> None:
     """Raises StoreError for a SQLite file that is away: who only reads must not put an empty store in its place."""
     file = sqlite_file(uri)
     if file and not file.is_file():
-        raise StoreError(uri, "there is no such file")
+        raise StoreError(uri, "there is no such file", "A run makes it: mlops run")
 
 
 def main(root: Path) -> None:

@@ -23,11 +23,9 @@ CREDENTIALS = re.compile(r"//[^/@\s]*@")
 class StoreError(MLOpsError):
     """The store does not answer."""
 
-    def __init__(self, uri: str, problem: str) -> None:
+    def __init__(self, uri: str, problem: str, advice: str = "Is the server up, is the file readable?") -> None:
         self.uri, self.problem = CREDENTIALS.sub("//…@", uri), CREDENTIALS.sub("//…@", problem)
-        super().__init__(
-            f"The MLflow store at {self.uri} does not answer: {self.problem}. Is the server up, is the file readable?"
-        )
+        super().__init__(f"The MLflow store at {self.uri} does not answer: {self.problem}. {advice}")
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,11 @@ def test_a_flipped_byte_in_an_output_is_found(used: Project, flipped, name: str)
     names(used, "verify", name)
 
 
+def test_a_source_that_was_edited_is_found(used: Project, flipped) -> None:
+    flipped(used.path("data/source/nycflights13/airlines.parquet"))
+    names(used, "verify", "data/source/nycflights13/airlines.parquet", "is not the declared file", "mlops init again")
+
+
 def test_a_flipped_byte_in_the_cache_is_found(used: Project, flipped) -> None:
     largest = max(used.path(".dvc/cache/files/md5").glob("??/*"), key=lambda path: path.stat().st_size)
     flipped(largest)
