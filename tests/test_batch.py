@@ -319,6 +319,15 @@ def test_a_missing_optional_column_counts_as_gaps(predictor, tmp_path):
     )
 
 
+def test_what_training_never_saw_is_named_beside_the_answer(predictor, tmp_path):
+    table = good_table(4)
+    table.loc[1, "kind"] = "never seen"
+    table.loc[2, ["kind", "amount"]] = ["nor this", 99.5]
+    run(predictor, write(table, tmp_path / "in.csv"), tmp_path / "out.csv")
+    found = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)["unusual"].tolist()
+    assert [set(filter(None, text.split(" | "))) for text in found] == [set(), {"kind"}, {"kind", "amount"}, set()]
+
+
 def test_a_table_without_an_id_is_scored(predictor, tmp_path):
     run(predictor, write(good_table(3).drop(columns="ticket"), tmp_path / "in.csv"), tmp_path / "out.csv")
     assert read_text(tmp_path / "out.csv")[0][0] == "label"

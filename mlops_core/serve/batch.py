@@ -14,7 +14,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from mlops_core.errors import RequestError
-from mlops_core.features import Floats, Problem, Values, check_and_encode
+from mlops_core.features import Floats, Problem, Schema, Values, check_and_encode, find_unusual
 from mlops_core.separators import explain_separator
 from mlops_core.serve.answers import answer_columns
 from mlops_core.serve.cells import find_nul, is_text, plain, read_columns
@@ -24,6 +24,7 @@ from mlops_core.serve.tables import CSV, PARQUET, SCAN_BYTES, SeparatorError, Ta
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\x00")
 # Numbers, and dashes that stand for a missing value: nothing to run, and to be read again as they are.
 PLAIN = re.compile(r"-{1,3}|[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?", re.ASCII)
+UNUSUAL = "unusual"
 KINDS = {".csv": CSV, ".parquet": PARQUET}
 
 
@@ -91,8 +92,21 @@ def answer_arrays(predictor: Predictor, answer: Doubles) -> dict[str, pa.Array]:
     }
 
 
+def answered_columns(predictor: Predictor, chunk: Chunk) -> dict[str, pa.Array]:
+    """The answers, and which columns of a row hold what training never saw."""
+    return {**answer_arrays(predictor, chunk.answer), UNUSUAL: _unusual(predictor.schema, chunk.matrix)}
+
+
+def _unusual(schema: Schema, matrix: Floats) -> pa.Array:
+    names: list[list[str]] = [[] for _ in range(len(matrix))]
+    for name, rows in find_unusual(schema, matrix).items():
+        for row in np.flatnonzero(rows):
+            names[row].append(name)
+    return pa.array([" | ".join(found) or None for found in names], type=pa.string())
+
+
 def _answered(predictor: Predictor, chunk: Chunk) -> pa.RecordBatch:
-    columns, name = answer_arrays(predictor, chunk.answer), predictor.schema.id
+    columns, name = answered_columns(predictor, chunk), predictor.schema.id
     if name and name in chunk.batch.schema.names:
         columns = {name: chunk.batch.column(name).take(pa.array(chunk.good)), **columns}
     return pa.RecordBatch.from_pydict(columns)

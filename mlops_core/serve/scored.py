@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mlops_core.features import Floats, Schema, find_unusual
-from mlops_core.serve.batch import Chunk, Output, answer_arrays, score_batch
+from mlops_core.serve.batch import Chunk, Output, answered_columns, score_batch
 from mlops_core.serve.predictor import Predictor
 
-ID, UNUSUAL, REASON = "prediction_id", "unusual", "reason"
+ID, REASON = "prediction_id", "reason"
 
 
 class _Pieces(io.RawIOBase):
@@ -49,9 +48,8 @@ class ScoredTable:
 
     def render(self, chunk: Chunk, batch: str) -> bytes:
         """The chunk's rows; `batch` and the number of an answered row make the id that its outcome is told with."""
-        answers = answer_arrays(self.predictor, chunk.answer)
+        answers = answered_columns(self.predictor, chunk)
         answers = {ID: pa.array([f"{batch}-{row}" for row in range(len(chunk.good))], type=pa.string()), **answers}
-        answers[UNUSUAL] = _unusual(self.predictor.schema, chunk.matrix)
         columns = _in_place(answers, chunk.good, chunk.batch.num_rows)
         name = self.predictor.schema.id
         if name and name in chunk.batch.schema.names:
@@ -71,11 +69,3 @@ def _in_place(columns: Mapping[str, pa.Array], good: npt.NDArray[np.int64], rows
     places[good] = np.arange(len(good))
     indices = pa.array(places, mask=places < 0)
     return {name: array.take(indices) for name, array in columns.items()}
-
-
-def _unusual(schema: Schema, matrix: Floats) -> pa.Array:
-    names: list[list[str]] = [[] for _ in range(len(matrix))]
-    for name, rows in find_unusual(schema, matrix).items():
-        for row in np.flatnonzero(rows):
-            names[row].append(name)
-    return pa.array([" | ".join(found) or None for found in names], type=pa.string())

@@ -42,9 +42,9 @@ from api.serving import ModelSlot
 from api.settings import ApiSettings
 from api.uploads import CSV_MEDIA, FORM_MEDIA, PARQUET_MEDIA
 from mlops_core.database import open_engine
-from mlops_core.serve.batch import score_file
+from mlops_core.serve.batch import UNUSUAL, score_file
 from mlops_core.serve.predictor import load_predictor
-from mlops_core.serve.scored import REASON, UNUSUAL
+from mlops_core.serve.scored import REASON
 from mlops_core.serve.unpack import CHUNK_ROWS
 
 PATH = predict_file.PATH
