@@ -8,7 +8,7 @@ import pandas as pd
 
 from mlops_core.datasets import DatasetSpec
 from mlops_core.estimators import Model, fit_estimator
-from mlops_core.evaluation import Floats, score
+from mlops_core.evaluation import Floats, metric_label, metric_of, score, spoken
 from mlops_core.features import Floats as Matrix
 from mlops_core.features import Schema
 from mlops_core.preprocess import encode_table, encode_target
@@ -103,6 +103,25 @@ def _with_day(schema: Schema) -> Schema:
 
     day = Column("day_of_year", "number", required=True)
     return replace(schema, columns=[*schema.columns, day])
+
+
+def flattery(scores: pd.DataFrame, task: str) -> str:
+    """What the random split did to the same method's scores, as they say it themselves."""
+    if WRONG_WAY not in scores.index:
+        return "This table has no time column, so there are no days that a random split could give away."
+    higher, lower = ranked_by(task), metric_of(task)
+    wrong, honest = scores.loc[WRONG_WAY], scores.loc["default boosting"]
+    pairs = [
+        f"{metric_label(name)} {spoken(wrong[name])} instead of {spoken(honest[name])}" for name in (lower, higher)
+    ]
+    if wrong[higher] > honest[higher] and wrong[lower] < honest[lower]:
+        return f"It does: {pairs[0]}, {pairs[1]} with the same method. That is the number that many notebooks report."
+    return f"Here it does not: {pairs[0]}, {pairs[1]} with the same method. It is the wrong question all the same."
+
+
+def ranked_by(task: str) -> str:
+    """The score, higher for better, that people compare baselines by."""
+    return "r2" if task == "regression" else "roc_auc"
 
 
 def scores_table(results: dict[str, Baseline]) -> pd.DataFrame:
