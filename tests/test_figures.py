@@ -80,6 +80,18 @@ def test_a_clean_audit_accuses_no_column():
     assert figure.axes[0].get_title(loc="left") == "No single column predicts suspiciously well"
 
 
+@pytest.mark.parametrize(
+    ("values", "finding"),
+    [([1.0, 2.0, 30.0, 40.0], "Half of y lies below 1.5 in train, 35 in calibrate"), (list("aaab"), "A is the most")],
+)
+def test_a_target_is_shown_in_the_parts_that_are_given(values, finding):
+    figure = figures.target_by_split(
+        pd.Series(values, name="y"), pd.Series(["train", "train", "calibrate", "calibrate"])
+    )
+    assert figure.axes[0].get_title(loc="left").startswith(finding)
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["train", "calibrate"]
+
+
 def test_a_pruned_trial_is_no_dot_in_the_history():
     dots = [collection.get_offsets() for collection in MAKERS["search_history"]().axes[0].collections]
     assert sorted(len(points) for points in dots) == [1, 1]
