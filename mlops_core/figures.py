@@ -108,9 +108,9 @@ def target_by_split(target: pd.Series, split: pd.Series) -> Figure:
 
 
 def leak_ranking(audit: pd.DataFrame) -> Figure:
-    """The audit's columns by how well each alone predicts; those known too late stand out."""
+    """The audit's columns by how well each alone predicts; the suspicious ones stand out."""
     caught = audit[audit["suspicious"]]["column"].tolist()
-    title = f"Caught: {', '.join(caught)}" if caught else "No single column predicts suspiciously well"
+    title = f"Stand out: {', '.join(caught)}" if caught else "No single column predicts suspiciously well"
     shown = audit.head(16).iloc[::-1]
     figure, axes = _axes(title, "ROC-AUC of the column alone", "", (7.0, 4.6))
     axes.barh(

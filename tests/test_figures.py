@@ -59,7 +59,7 @@ def title(name):
     ("name", "finding"),
     [
         ("rate_by_month", "10% in 1, 30% in 7"),
-        ("leak_ranking", "Caught: later"),
+        ("leak_ranking", "Stand out: later"),
         ("scores_of_runs", "The honest best is honest; random split stands above it"),
         ("search_history", "3 trials gain 0.1000"),
         ("reliability_figure", "2.0% off on average (ours)"),

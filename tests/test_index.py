@@ -52,7 +52,7 @@ def test_the_page_claims_no_more_than_the_interval_of_the_difference(datasets, h
     metrics = {**METRICS, "beats": {**BEATS, "high": high}}
     page = page_of(datasets.parents[1], "credit", metrics, Decision(1, 1, True, "first"))
     assert f"{said} than the best baseline, default boosting (difference -0.0014, -0.0300 to" in page
-    assert "intervals over rows." in page
+    assert "intervals from resamples of rows." in page
 
 
 def test_of_a_number_the_page_has_a_unit_and_intervals(datasets):
@@ -64,4 +64,4 @@ def test_of_a_number_the_page_has_a_unit_and_intervals(datasets):
     assert "<b>3.6600</b><small>rmse (kg)</small>" in page
     assert "<th>rmse (kg)</th>" in page
     assert "coverage of the 90% intervals" in page
-    assert "intervals over whole days." in page
+    assert "intervals from resamples of whole days." in page

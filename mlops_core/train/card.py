@@ -18,8 +18,8 @@ def _markdown(table: pd.DataFrame) -> str:
     head = "| " + " | ".join(["", *map(str, table.columns)]) + " |"
     rule = "|" + "---|" * (len(table.columns) + 1)
     lines = [
-        f"| {name} | " + " | ".join(map(str, row)) + " |"
-        for name, row in zip(table.index, table.to_numpy(), strict=True)
+        f"| {name} | " + " | ".join(spoken(cell) if isinstance(cell, float) else str(cell) for cell in row) + " |"
+        for name, *row in table.itertuples()
     ]
     return "\n".join([head, rule, *lines])
 
@@ -108,7 +108,9 @@ How much the {metric} grows when a column is shuffled:
 
 def _model(spec: DatasetSpec, best: Mapping[str, Any], metric: str) -> str:
     name, settings = describe_model(best["family"], spec.task, best["settings"])
-    windows = "windows, each later than the rows it was fitted on" if spec.time else "folds, fitted on the other ones"
+    windows = (
+        "windows, each later than the rows it was fitted on" if spec.time else "folds, each told by a fit on the others"
+    )
     lines = [
         f"- {key}: {value:.4g}" if isinstance(value, float) else f"- {key}: {value}" for key, value in settings.items()
     ]
@@ -140,10 +142,8 @@ def _vouched(spec: DatasetSpec) -> str:
     names = [f"`{name}`" for name in spec.features if spec.columns[name].trusted]
     if not names:
         return ""
-    said = (
-        f"**Vouched for:** {', '.join(names)}. Alone each predicts suspiciously well; if it is not known in time, the"
-    )
-    return f"{said} scores below\nare worth nothing.\n\n"
+    said = f"**Vouched for:** {', '.join(names)}. Each is taken to be known in time, however well it predicts alone;"
+    return f"{said} if one is not,\nthe scores below are worth nothing.\n\n"
 
 
 def _coverage(spec: DatasetSpec, params: Params, metrics: Metrics) -> str:
