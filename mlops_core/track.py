@@ -115,8 +115,10 @@ def flattery(scores: pd.DataFrame, task: str) -> str:
         f"{metric_label(name)} {spoken(wrong[name])} instead of {spoken(honest[name])}" for name in (lower, higher)
     ]
     if wrong[higher] > honest[higher] and wrong[lower] < honest[lower]:
-        return f"It does: {pairs[0]}, {pairs[1]} with the same method. That is the number that many notebooks report."
-    return f"Here it does not: {pairs[0]}, {pairs[1]} with the same method. It is the wrong question all the same."
+        return f"Here it looks better: {pairs[0]}, {pairs[1]} with the same method. That is the number that many notebooks report."
+    return (
+        f"Here it looks no better: {pairs[0]}, {pairs[1]} with the same method. It is the wrong question all the same."
+    )
 
 
 def ranked_by(task: str) -> str:

@@ -29,6 +29,7 @@ MIN_ROWS = 50
 FEW_OF_A_CLASS = 10
 SHOWN = 12
 BY_TIME = "rows are split by it: the latest are the test"
+BY_GROUP = "where no time splits the rows, those of one group are never on both sides of a split"
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,7 @@ def _give_named(found: dict[str, Draft], wish: Wish) -> None:
         draft.type = draft.type if draft.type in ("integer", "text") else "text"
     if wish.group:
         draft = found[wish.group]
-        draft.role, draft.decided, draft.check = "group", "rows of one group are never on both sides of a split", ""
+        draft.role, draft.decided, draft.check = "group", BY_GROUP, ""
         draft.type = draft.type if draft.type in ("integer", "text") else "category"
 
 
