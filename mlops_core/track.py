@@ -8,7 +8,7 @@ import pandas as pd
 
 from mlops_core.datasets import DatasetSpec
 from mlops_core.estimators import Model, fit_estimator
-from mlops_core.evaluation import Floats, metric_label, metric_of, score, spoken
+from mlops_core.evaluation import Floats, metric_label, score, spoken
 from mlops_core.features import Floats as Matrix
 from mlops_core.features import Schema
 from mlops_core.preprocess import encode_table, encode_target
@@ -106,19 +106,18 @@ def _with_day(schema: Schema) -> Schema:
 
 
 def flattery(scores: pd.DataFrame, task: str) -> str:
-    """What the random split did to the same method's scores, as they say it themselves."""
+    """What the random split did to the same method's score, as the numbers say.
+
+    By a score that compares on other rows: a loss is higher where the event is more common or the numbers spread more.
+    """
     if WRONG_WAY not in scores.index:
         return "This table has no time column, so there are no days that a random split could give away."
-    higher, lower = ranked_by(task), metric_of(task)
-    wrong, honest = scores.loc[WRONG_WAY], scores.loc["default boosting"]
-    pairs = [
-        f"{metric_label(name)} {spoken(wrong[name])} instead of {spoken(honest[name])}" for name in (lower, higher)
-    ]
-    if wrong[higher] > honest[higher] and wrong[lower] < honest[lower]:
-        return f"Here it looks better: {pairs[0]}, {pairs[1]} with the same method. That is the number that many notebooks report."
-    return (
-        f"Here it looks no better: {pairs[0]}, {pairs[1]} with the same method. It is the wrong question all the same."
-    )
+    metric = ranked_by(task)
+    wrong, honest = scores.loc[WRONG_WAY, metric], scores.loc["default boosting", metric]
+    told = f"{metric_label(metric)} {spoken(wrong)} instead of {spoken(honest)} with the same method"
+    if wrong > honest:
+        return f"Here it looks better: {told}. That is the number that many notebooks report."
+    return f"Here it looks no better: {told}. It is the wrong question all the same."
 
 
 def ranked_by(task: str) -> str:

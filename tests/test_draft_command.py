@@ -173,6 +173,7 @@ def test_what_somebody_names_is_what_it_is(root, table):
     spec = load_dataset("c", root)
     assert (spec.task, spec.id, spec.group, spec.time) == ("regression", "code", "shop", None)
     assert spec.columns["customer_id"].role == "ignore"
+    assert "where no time splits the rows" in (root / "data" / "datasets" / "c.yaml").read_text()
 
 
 CSV = b"a,y\n" + b"".join(b"%d,%s\n" % (i * 7 % 31, b"yes" if i % 3 else b"no") for i in range(100))

@@ -18,14 +18,19 @@ def scores(**columns):
             {"log_loss": [0.5, 0.4], "roc_auc": [0.68, 0.8]},
             "Here it looks better: log loss 0.4000 instead of 0.5000",
         ),
-        ("binary", {"log_loss": [0.4, 0.5], "roc_auc": [0.8, 0.68]}, "Here it looks no better: log loss 0.5000"),
+        (
+            "binary",
+            {"log_loss": [0.5, 0.4], "roc_auc": [0.68, 0.8]},
+            "Here it looks better: roc auc 0.8000 instead of 0.6800",
+        ),
+        ("binary", {"log_loss": [0.4, 0.5], "roc_auc": [0.68, 0.8]}, "Here it looks better"),
+        ("multiclass", {"log_loss": [0.5, 0.4], "roc_auc": [0.7, 0.7]}, "Here it looks no better"),
         (
             "regression",
             {"rmse": [3.66, 3.94], "r2": [0.5, 0.45]},
-            "Here it looks no better: rmse 3.9400 instead of 3.6600, r2",
+            "Here it looks no better: r2 0.4500 instead of 0.5000",
         ),
-        ("regression", {"rmse": [3.66, 3.94], "r2": [0.5, 0.55]}, "Here it looks no better"),
-        ("regression", {"rmse": [3.94, 3.66], "r2": [0.4, 0.5]}, "Here it looks better: rmse 3.6600 instead of 3.9400"),
+        ("regression", {"rmse": [3.66, 3.94], "r2": [0.5, 0.55]}, "Here it looks better: r2"),
     ],
 )
 def test_the_numbers_say_whether_a_random_split_flatters(task, values, said):
