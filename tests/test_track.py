@@ -16,11 +16,6 @@ def scores(**columns):
         (
             "binary",
             {"log_loss": [0.5, 0.4], "roc_auc": [0.68, 0.8]},
-            "Here it looks better: log loss 0.4000 instead of 0.5000",
-        ),
-        (
-            "binary",
-            {"log_loss": [0.5, 0.4], "roc_auc": [0.68, 0.8]},
             "Here it looks better: roc auc 0.8000 instead of 0.6800",
         ),
         ("binary", {"log_loss": [0.4, 0.5], "roc_auc": [0.68, 0.8]}, "Here it looks better"),
