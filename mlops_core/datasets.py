@@ -199,6 +199,12 @@ class DatasetSpec(Model):
         return next(iter(self.with_role("group")), None)
 
     @property
+    def too_late(self) -> list[str]:
+        """The ignored columns that are known only after the prediction; others are left out for other reasons."""
+        horizon = minutes_from_event(self.predict_at)
+        return [name for name in self.with_role("ignore") if minutes_from_event(self.columns[name].known_at) > horizon]
+
+    @property
     def features(self) -> list[str]:
         """Every column that a model sees: the features, and the time column where parts are derived from it."""
         return [name for name, column in self.columns.items() if column.role == "feature" or column.derive]

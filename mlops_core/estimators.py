@@ -66,6 +66,13 @@ def build_estimator(family: str, schema: Schema, settings: Mapping[str, Any], se
     return model
 
 
+def describe_model(family: str, task: str, settings: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Its name and settings as scikit-learn would say them: the linear model of a number is no logistic regression."""
+    if family == "logistic" and task == "regression":
+        return "ridge regression", {"alpha": 1 / float(settings.get("C", 1.0))}
+    return {"logistic": "logistic regression", "boosting": "gradient boosting"}.get(family, family), dict(settings)
+
+
 def fit_estimator(
     family: str,
     schema: Schema,

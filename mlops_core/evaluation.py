@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +16,24 @@ TINY = 1e-15
 LARGE = 100
 INTERVAL = (2.5, 97.5)
 SLICE_ROWS, SLICE_SHARE = 200, 0.1
+ERRORS_OF_A_NUMBER = ("rmse", "mae")
 
 
 def metric_of(task: str) -> str:
     """The loss that studies minimise and promotions compare."""
     return "rmse" if task == "regression" else "log_loss"
+
+
+def metric_label(metric: str, unit: str = "") -> str:
+    """As people read it: `log loss`, `rmse (kg)`, since the error of a number is in its unit, where one is declared."""
+    return f"{metric} ({unit})" if unit and metric in ERRORS_OF_A_NUMBER else metric.replace("_", " ")
+
+
+def verdict(rival: Mapping[str, Any]) -> str:
+    """What a difference to the best baseline says, given with its interval: never more than the interval does."""
+    difference, low, high = (spoken(rival[name]) for name in ("difference", "low", "high"))
+    certain = "certainly better" if rival["high"] < 0 else "not certainly better"
+    return f"{certain} than the best baseline, {rival['baseline']} (difference {difference}, {low} to {high})"
 
 
 def spoken(value: float) -> str:

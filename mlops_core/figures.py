@@ -83,11 +83,11 @@ def rate_by_month(rates: pd.Series, event: str) -> Figure:
 
 
 def target_by_split(target: pd.Series, split: pd.Series) -> Figure:
-    """What is predicted, in each part: shares of the classes, or the spread of a number."""
+    """What is predicted, in each part that has rows: shares of the classes, or the spread of a number."""
     parts = [name for name in ("train", "calibrate", "test") if (split == name).any()]
     if pd.api.types.is_numeric_dtype(target.dtype):
-        middle = {name: target[split == name].median() for name in parts}
-        title = f"Half of {target.name} lies below {middle['train']:,.6g} in train, {middle['test']:,.6g} in test"
+        middle = [f"{target[split == name].median():,.6g} in {name}" for name in parts]
+        title = f"Half of {target.name} lies below {', '.join(middle)}"
         figure, axes = _axes(title, str(target.name), "share of the rows")
         edges = np.histogram_bin_edges(target.astype("float64"), 40).tolist()
         for name, colour in zip(parts, (BLUE, GREEN, ORANGE), strict=False):
@@ -108,9 +108,9 @@ def target_by_split(target: pd.Series, split: pd.Series) -> Figure:
 
 
 def leak_ranking(audit: pd.DataFrame) -> Figure:
-    """The audit's columns by how well each alone predicts; those known too late stand out."""
+    """The audit's columns by how well each alone predicts; the suspicious ones stand out."""
     caught = audit[audit["suspicious"]]["column"].tolist()
-    title = f"Caught: {', '.join(caught)}" if caught else "No single column predicts suspiciously well"
+    title = f"Stand out: {', '.join(caught)}" if caught else "No single column predicts suspiciously well"
     shown = audit.head(16).iloc[::-1]
     figure, axes = _axes(title, "ROC-AUC of the column alone", "", (7.0, 4.6))
     axes.barh(
@@ -124,8 +124,8 @@ def scores_of_runs(scores: pd.DataFrame, metric: str, wrong: str) -> Figure:
     """One dot per run, more is better; the run that must not be believed is marked."""
     ordered = scores.sort_values(metric)
     best = ordered.drop(index=wrong, errors="ignore")[metric].idxmax()
-    flatters = wrong in ordered.index and ordered.index[-1] == wrong
-    title = f"The honest best is {best}{f'; {wrong} flatters itself' if flatters else ''}"
+    above = wrong in ordered.index and ordered.index[-1] == wrong
+    title = f"The honest best is {best}{f'; {wrong} stands above it' if above else ''}"
     figure, axes = _axes(title, _in_words(metric), "")
     colours = [ORANGE if name == wrong else BLUE for name in ordered.index]
     axes.scatter(ordered[metric], ordered.index, c=colours, s=70, zorder=3)
@@ -213,7 +213,7 @@ def cost_figure(costs: pd.DataFrame, threshold: float) -> Figure:
     """Mean cost by threshold; theory's choice is drawn in."""
     best = float(costs.loc[costs["cost"].idxmin(), "threshold"])
     figure, axes = _axes(
-        f"Theory says act from {threshold:.2f}, the calibration days say {best:.2f}", "threshold", "mean cost per row"
+        f"Theory says act from {threshold:.2f}, the calibration rows say {best:.2f}", "threshold", "mean cost per row"
     )
     axes.plot(costs["threshold"], costs["cost"], color=BLUE)
     axes.axvline(threshold, color=ORANGE, linestyle="--")
@@ -223,9 +223,9 @@ def cost_figure(costs: pd.DataFrame, threshold: float) -> Figure:
 def scores_with_baselines(scores: pd.DataFrame, metric: str) -> Figure:
     """Test scores with their intervals; `scores` has one line per model with `metric`, `_low`, `_high`."""
     ordered = scores.sort_values(metric, ascending=False)
-    figure, axes = _axes(
-        f"{ordered.index[-1]} has the lowest {_in_words(metric)} on the test rows", _in_words(metric), ""
-    )
+    ahead = spoken(ordered[metric].iloc[-2] - ordered[metric].iloc[-1])
+    title = f"{ordered.index[-1]} has the lowest {_in_words(metric)} on the test rows, by {ahead}"
+    figure, axes = _axes(title, _in_words(metric), "")
     errors = np.abs(ordered[[f"{metric}_low", f"{metric}_high"]].to_numpy().T - ordered[metric].to_numpy())
     axes.errorbar(ordered[metric], ordered.index, xerr=errors, fmt="o", color=BLUE, capsize=4)
     axes.margins(0.1, 0.2)

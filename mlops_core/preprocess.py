@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -277,16 +277,24 @@ def require_no_leaks(spec: DatasetSpec, audit: pd.DataFrame) -> None:
         raise SuspicionError(spec.name, str(suspected["column"].iloc[0]), float(suspected["roc_auc"].iloc[0]))
 
 
-def count_splits(spec: DatasetSpec, table: pd.DataFrame, split: pd.Series) -> pd.DataFrame:
-    """Rows, span in time and share of the last class in every part."""
+def summarise_target(spec: DatasetSpec, rows: pd.DataFrame) -> dict[str, float]:
+    """The share of the last class, or the mean of a number, under a name that says which."""
+    target = rows[spec.target]
+    if spec.classes:
+        return {f"share {spec.classes[-1]}": round(float((target == spec.classes[-1]).mean()), 4)}
+    return {f"mean {spec.target}": float(f"{target.mean():.5g}")} if spec.task == "regression" else {}
+
+
+def count_splits(spec: DatasetSpec, table: pd.DataFrame, split: pd.Series, closed: Sequence[str] = ()) -> pd.DataFrame:
+    """Rows, span in time and the target's share or mean in every part; not in those that are still `closed`."""
     lines = {}
     for name in SPLITS:
         part = table[split == name]
         line: dict[str, object] = {"rows": len(part)}
         if spec.time:
             line |= {"first day": str(part[spec.time].min().date()), "last day": str(part[spec.time].max().date())}
-        if spec.classes:
-            line[f"share {spec.classes[-1]}"] = round(float((part[spec.target] == spec.classes[-1]).mean()), 4)
+        told = summarise_target(spec, part)
+        line |= dict.fromkeys(told, "closed") if name in closed else told
         lines[name] = line
     return pd.DataFrame.from_dict(lines, orient="index")
 

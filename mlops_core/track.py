@@ -8,7 +8,7 @@ import pandas as pd
 
 from mlops_core.datasets import DatasetSpec
 from mlops_core.estimators import Model, fit_estimator
-from mlops_core.evaluation import Floats, score
+from mlops_core.evaluation import Floats, metric_label, score, spoken
 from mlops_core.features import Floats as Matrix
 from mlops_core.features import Schema
 from mlops_core.preprocess import encode_table, encode_target
@@ -103,6 +103,26 @@ def _with_day(schema: Schema) -> Schema:
 
     day = Column("day_of_year", "number", required=True)
     return replace(schema, columns=[*schema.columns, day])
+
+
+def flattery(scores: pd.DataFrame, task: str) -> str:
+    """What the random split did to the same method's score, as the numbers say.
+
+    By a score that compares on other rows: a loss is higher where the event is more common or the numbers spread more.
+    """
+    if WRONG_WAY not in scores.index:
+        return "This table has no time column, so there are no days that a random split could give away."
+    metric = ranked_by(task)
+    wrong, honest = scores.loc[WRONG_WAY, metric], scores.loc["default boosting", metric]
+    told = f"{metric_label(metric)} {spoken(wrong)} instead of {spoken(honest)} with the same method"
+    if wrong > honest:
+        return f"Here it looks better: {told}. That is the number that many notebooks report."
+    return f"Here it looks no better: {told}. It is the wrong question all the same."
+
+
+def ranked_by(task: str) -> str:
+    """The score, higher for better, that people compare baselines by."""
+    return "r2" if task == "regression" else "roc_auc"
 
 
 def scores_table(results: dict[str, Baseline]) -> pd.DataFrame:

@@ -40,3 +40,12 @@ def test_an_interval_that_reaches_zero_refuses_nothing():
     check(beats={**WORSE, "low": 0.0})
     with pytest.raises(NotAcceptableError):
         check(beats={**WORSE, "low": 1e-6})
+
+
+@pytest.mark.parametrize(
+    ("task", "metric", "word"), [("binary", "log_loss", "sets"), ("regression", "rmse", "intervals")]
+)
+def test_a_refusal_calls_sets_and_intervals_what_they_are(task, metric, word):
+    scores = {"test": {metric: 0.4}, "baselines": {"base rate": {metric: 0.69}}, "coverage": 0.6}
+    with pytest.raises(NotAcceptableError, match=f"The {word} hold the truth in 60.0%"):
+        check_acceptable({**FINE, **scores}, task, make_params(), calibration_rows=500, test_rows=500)

@@ -15,6 +15,7 @@ from mlops_core.train.calibration import (
     decision_threshold,
     fit_calibration,
     fit_constants,
+    fitted_only,
     nonconformity,
 )
 
@@ -134,3 +135,17 @@ def test_constants_hold_what_the_task_needs_and_no_more():
 def test_the_level_of_a_constants_file_is_finite():
     truth, probabilities = honest(2, 9)
     assert math.isfinite(fit_constants("binary", truth, probabilities, 0.9, 3.0).conformal)
+
+
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [
+        ("binary", {"calibration_slope", "calibration_offset", "conformal", "coverage", "threshold"}),
+        ("multiclass", {"calibration_slope", "calibration_offset", "conformal", "coverage"}),
+        ("regression", {"conformal", "coverage"}),
+    ],
+)
+def test_only_constants_that_were_fitted_are_shown(task, names):
+    truth, answer = honest(3 if task == "multiclass" else 2, 200)
+    constants = fit_constants(task, truth, answer[:, 1] if task == "regression" else answer, 0.9, 3.0)
+    assert set(fitted_only(constants)) == names

@@ -232,3 +232,13 @@ def test_the_datasets_of_this_checkout_load():
     assert "flights" in names
     for name in names:
         assert load_dataset(name, root).name == name
+
+
+def test_an_ignored_column_is_too_late_only_when_it_is_known_after_the_prediction():
+    columns = dataset_tree()["columns"]
+    columns["count"] |= {"role": "ignore"}
+    columns["open"] |= {"role": "ignore", "known_at": "-1h"}
+    assert make_spec(columns=columns).too_late == ["later"]
+    columns["gate"] |= {"known_at": "-3h"}
+    columns["at"] |= {"known_at": "-3h"}
+    assert make_spec(columns=columns, predict_at="-2h").too_late == ["open", "later"]

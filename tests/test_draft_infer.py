@@ -233,6 +233,14 @@ def test_the_event_is_the_last_of_two_classes(values, order):
         ("Age", "", ""),
         ("totalAmount", "Total amount", ""),
         ("m", "M", ""),
+        ("Alter (Jahre)", "", ""),
+        ("Größe der Wohnung", "", ""),
+        ("body Mass kg", "Body Mass", "kg"),
+        ("pH", "", ""),
+        ("soil_pH", "Soil pH", ""),
+        ("GDP_Growth", "GDP growth", ""),
+        ("Alter_(Jahre)", "Alter (Jahre)", ""),
+        ("_", "", ""),
     ],
 )
 def test_a_name_is_spelt_as_people_would_write_it(name, label, unit):

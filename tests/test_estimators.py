@@ -7,7 +7,7 @@ from tables import TASKS, fit, make_spec, make_table
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from mlops_core import estimators
-from mlops_core.estimators import FEW_CELLS, build_estimator, fit_estimator
+from mlops_core.estimators import FEW_CELLS, build_estimator, describe_model, fit_estimator
 from mlops_core.features import Column
 from mlops_core.preprocess import build_schema, encode_table, encode_target
 from mlops_core.train.export import check_parity, export_onnx, graph_answer, parity_differences, raw_answer
@@ -115,3 +115,18 @@ def test_few_cells_are_fitted_by_one_thread_and_many_by_all(monkeypatch, cells, 
         fit_estimator("boosting", None, {}, 0, np.zeros((cells, 1), dtype="float32"), np.zeros(cells))
         assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"} == {3}
     assert set(seen) == {threads}
+
+
+@pytest.mark.parametrize("strength", [0.1, 2.5])
+def test_a_number_s_linear_model_is_described_as_the_ridge_it_is(strength):
+    name, settings = describe_model("logistic", "regression", {"C": strength})
+    model = build_estimator(
+        "logistic", build_schema(make_spec("regression"), make_table("regression")), {"C": strength}, 1
+    )
+    assert name == "ridge regression"
+    assert settings == {"alpha": model.regressor.named_steps["ridge"].alpha}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_description_keeps_the_settings_of_other_models(task):
+    assert describe_model("boosting", task, {"max_iter": 60}) == ("gradient boosting", {"max_iter": 60})

@@ -12,6 +12,7 @@ from mlops_core.evaluation import (
     compare,
     difference_with_interval,
     log_losses,
+    metric_label,
     ranking,
     regression_scorer,
     reliability_table,
@@ -20,6 +21,7 @@ from mlops_core.evaluation import (
     score_slices,
     score_with_intervals,
     smallest_slice,
+    verdict,
 )
 
 # Few distinct scores, so that ties are common.
@@ -213,3 +215,25 @@ def test_a_comparison_has_one_line_per_answer():
 )
 def test_a_slice_needs_200_rows_or_a_tenth_of_a_small_table(rows, least):
     assert smallest_slice(rows) == least
+
+
+@pytest.mark.parametrize(
+    ("metric", "unit", "label"),
+    [
+        ("rmse", "kg", "rmse (kg)"),
+        ("mae", "kg", "mae (kg)"),
+        ("rmse", "", "rmse"),
+        ("r2", "kg", "r2"),
+        ("log_loss", "kg", "log loss"),
+    ],
+)
+def test_only_the_errors_of_a_number_have_its_unit(metric, unit, label):
+    assert metric_label(metric, unit) == label
+
+
+@pytest.mark.parametrize(
+    ("high", "said"), [(-0.001, "certainly better"), (0.0, "not certainly better"), (0.02, "not certainly better")]
+)
+def test_a_difference_is_certain_only_when_its_whole_interval_is(high, said):
+    rival = {"baseline": "default boosting", "difference": -0.0014, "low": -0.03, "high": high}
+    assert verdict(rival).startswith(f"{said} than the best baseline, default boosting (difference -0.0014, -0.0300 to")

@@ -59,12 +59,12 @@ def title(name):
     ("name", "finding"),
     [
         ("rate_by_month", "10% in 1, 30% in 7"),
-        ("leak_ranking", "Caught: later"),
-        ("scores_of_runs", "The honest best is honest; random split flatters itself"),
+        ("leak_ranking", "Stand out: later"),
+        ("scores_of_runs", "The honest best is honest; random split stands above it"),
         ("search_history", "3 trials gain 0.1000"),
         ("reliability_figure", "2.0% off on average (ours)"),
-        ("cost_figure", "act from 0.25, the calibration days say 0.30"),
-        ("scores_with_baselines", "Ours has the lowest log loss"),
+        ("cost_figure", "act from 0.25, the calibration rows say 0.30"),
+        ("scores_with_baselines", "Ours has the lowest log loss on the test rows, by 0.1000"),
         ("slice_figure", "Hardest: gate B, log loss 0.600"),
         ("reasons_figure", "Most by amount: late 0.25 → 0.51"),
         ("swap_figure", "1 changes of the model under 2 requests, 1 failed"),
@@ -78,6 +78,18 @@ def test_a_title_states_what_was_found(name, finding):
 def test_a_clean_audit_accuses_no_column():
     figure = figures.leak_ranking(AUDIT.assign(suspicious=False))
     assert figure.axes[0].get_title(loc="left") == "No single column predicts suspiciously well"
+
+
+@pytest.mark.parametrize(
+    ("values", "finding"),
+    [([1.0, 2.0, 30.0, 40.0], "Half of y lies below 1.5 in train, 35 in calibrate"), (list("aaab"), "A is the most")],
+)
+def test_a_target_is_shown_in_the_parts_that_are_given(values, finding):
+    figure = figures.target_by_split(
+        pd.Series(values, name="y"), pd.Series(["train", "train", "calibrate", "calibrate"])
+    )
+    assert figure.axes[0].get_title(loc="left").startswith(finding)
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["train", "calibrate"]
 
 
 def test_a_pruned_trial_is_no_dot_in_the_history():

@@ -3,7 +3,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tables import make_params
+import yaml
+from tables import dataset_tree, make_params
 
 from mlops_core.paths import Paths
 from mlops_core.pipeline.index import write_index
@@ -11,7 +12,25 @@ from mlops_core.registry.versions import Decision
 
 CHECKOUT = Path(__file__).parents[1]
 SCORES = {"log_loss": 0.5, "roc_auc": 0.7, "ece": 0.01}
-METRICS = {"test": SCORES, "baselines": {"base rate": {"log_loss": 0.6}}, "coverage": 0.9}
+BEATS = {"baseline": "default boosting", "difference": -0.0014, "low": -0.03, "high": 0.02}
+METRICS = {"test": SCORES, "baselines": {"base rate": {"log_loss": 0.6}}, "coverage": 0.9, "beats": BEATS}
+NUMBER = {"rmse": 3.66, "rmse_low": 3.1, "rmse_high": 4.2, "mae": 2.0, "r2": 0.5}
+
+
+def page_of(root, dataset, metrics, decision):
+    paths = Paths(root, dataset)
+    (paths.reports / "metrics").mkdir(parents=True)
+    (paths.reports / "metrics" / "train.json").write_text(json.dumps(metrics))
+    write_index(paths, make_params(dataset=dataset), decision)
+    return " ".join((paths.reports / "index.html").read_text(encoding="utf-8").split())
+
+
+@pytest.fixture
+def datasets(tmp_path):
+    folder = tmp_path / "data" / "datasets"
+    folder.mkdir(parents=True)
+    shutil.copy(CHECKOUT / "data" / "datasets" / "credit.yaml", folder)
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -21,12 +40,28 @@ METRICS = {"test": SCORES, "baselines": {"base rate": {"log_loss": 0.6}}, "cover
         (Decision(2, 1, False, "worse"), "this run, not promoted: v1 stays champion"),
     ],
 )
-def test_the_scores_stand_beside_the_version_that_has_them(tmp_path, decision, said):
-    paths = Paths(tmp_path, "credit")
-    (tmp_path / "data" / "datasets").mkdir(parents=True)
-    shutil.copy(CHECKOUT / "data" / "datasets" / "credit.yaml", tmp_path / "data" / "datasets")
-    (paths.reports / "metrics").mkdir(parents=True)
-    (paths.reports / "metrics" / "train.json").write_text(json.dumps(METRICS))
-    write_index(paths, make_params().model_copy(update={"dataset": "credit"}), decision)
-    page = " ".join((paths.reports / "index.html").read_text().split())
+def test_the_scores_stand_beside_the_version_that_has_them(datasets, decision, said):
+    page = page_of(datasets.parents[1], "credit", METRICS, decision)
     assert page.index("v2") < page.index(said) < page.index("0.5000")
+
+
+@pytest.mark.parametrize(
+    ("high", "said"), [(0.02, "By log loss this run is not certainly better"), (-0.001, "is certainly better")]
+)
+def test_the_page_claims_no_more_than_the_interval_of_the_difference(datasets, high, said):
+    metrics = {**METRICS, "beats": {**BEATS, "high": high}}
+    page = page_of(datasets.parents[1], "credit", metrics, Decision(1, 1, True, "first"))
+    assert f"{said} than the best baseline, default boosting (difference -0.0014, -0.0300 to" in page
+    assert "intervals from resamples of rows." in page
+
+
+def test_of_a_number_the_page_has_a_unit_and_intervals(datasets):
+    tree = dataset_tree("regression")
+    tree["columns"]["outcome"]["unit"] = "kg"
+    (datasets / "small.yaml").write_text(yaml.safe_dump(tree))
+    metrics = {**METRICS, "test": NUMBER, "baselines": {"base rate": NUMBER}}
+    page = page_of(datasets.parents[1], "small", metrics, Decision(1, 1, True, "first"))
+    assert "<b>3.6600</b><small>rmse (kg)</small>" in page
+    assert "<th>rmse (kg)</th>" in page
+    assert "coverage of the 90% intervals" in page
+    assert "intervals from resamples of whole days." in page

@@ -210,6 +210,10 @@ def test_no_score_is_typed_in_prose(notebook: Notebook) -> None:
     assert found == []
 
 
+def test_no_sentence_takes_a_time_column_or_two_classes_for_granted(notebook: Notebook) -> None:
+    assert [text for text in notebook.prose if re.search("test months|calibration days|the event by month", text)] == []
+
+
 @pytest.mark.parametrize(
     ("text", "typed"),
     [

@@ -281,6 +281,18 @@ def test_splits_and_schema_come_back_from_their_files(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("task", "told"), [("binary", "share yes"), ("multiclass", "share high"), ("regression", "mean outcome")]
+)
+def test_the_target_of_rows_that_stay_closed_is_not_told(task, told):
+    spec, table = make_spec(task), make_table(task)
+    split = split_rows(spec, table, make_params())
+    opened, closed = (count_splits(spec, table, split, closed=parts)[told] for parts in ([], ["test"]))
+    assert closed["test"] == "closed"
+    assert closed["train"] == opened["train"]
+    assert isinstance(opened["test"], float)
+
+
+@pytest.mark.parametrize(
     ("values", "example"),
     [([0.1, 0.8571428571, 2.0], 0.8571), ([157309.83] * 3, 157309.83), ([100000.0, 157309.83, 2e5], 157300.0)],
 )

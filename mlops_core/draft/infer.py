@@ -201,12 +201,22 @@ def infer_column(raw: pd.Series) -> Draft:
 
 
 def spell(name: str, units: bool = True) -> tuple[str, str]:
-    """`bill_length_mm` as people would write it, and its unit: `Bill length`, `mm`; nothing where nothing changes."""
+    """`bill_length_mm` as people would write it, and its unit: `Bill length`, `mm`; nothing where nothing changes.
+
+    Capitals stay where they mean something: in `pH`, in `GDP`, in a name with blanks, which was written to be read.
+    """
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z][a-z])", " ", name.replace("_", " ").replace(".", " ")).split()
     unit = UNITS.get(words[-1], "") if units and len(words) > 1 else ""
-    text = " ".join(word if word.isupper() else word.lower() for word in (words[:-1] if unit else words))
-    label = text[:1].upper() + text[1:]
+    text = " ".join(
+        word if position == 0 or " " in name.strip() else _without_capital(word)
+        for position, word in enumerate(words[:-1] if unit else words)
+    )
+    label = text[:1].upper() + text[1:] if words and words[0].islower() else text
     return ("" if label == name else label), unit
+
+
+def _without_capital(word: str) -> str:
+    return word.lower() if word[1:].islower() and word.isalpha() else word
 
 
 def _is_text(series: pd.Series) -> bool:

@@ -6,12 +6,13 @@ from pathlib import Path
 from jinja2 import Environment
 
 from mlops_core.datasets import load_dataset
+from mlops_core.evaluation import metric_label, metric_of, spoken, verdict
 from mlops_core.params import Params
 from mlops_core.paths import Paths
 from mlops_core.pipeline.notebooks import NOTEBOOKS
 from mlops_core.registry.versions import Decision
 from mlops_core.reports import read_metrics, replace_file
-from mlops_core.train.card import scores_with_spread
+from mlops_core.train.card import drawn_of, scores_with_spread, sets_of
 
 PICTURES = (
     "target",
@@ -42,16 +43,16 @@ def write_index(paths: Paths, params: Params, decision: Decision) -> None:
     spec = load_dataset(params.dataset, paths.root)
     metrics = read_metrics(paths, "train")
     test = metrics["test"]
-    loss = "rmse" if spec.task == "regression" else "log_loss"
+    loss, unit = metric_of(spec.task), spec.columns[spec.target].unit
     tiles = [
         (f"v{decision.version}", "champion" if decision.champion == decision.version else _beside(decision)),
-        (f"{test[loss]:.4f}", loss.replace("_", " ")),
+        (spoken(test[loss]), metric_label(loss, unit)),
         *(
             [(f"{test['roc_auc']:.4f}", "ROC-AUC"), (f"{test['ece']:.4f}", "calibration error")]
             if "roc_auc" in test
             else [(f"{test['r2']:.3f}", "R²")]
         ),
-        (f"{metrics['coverage']:.1%}", f"coverage of the {params.train.coverage:.0%} sets"),
+        (f"{metrics['coverage']:.1%}", f"coverage of the {params.train.coverage:.0%} {sets_of(spec)}"),
     ]
     files = {name.replace("_", " "): paths.figure(name) for name in PICTURES} | {"the page": paths.reports / PAGE}
     pictures = [(name, base64.b64encode(path.read_bytes()).decode()) for name, path in files.items() if path.is_file()]
@@ -59,7 +60,9 @@ def write_index(paths: Paths, params: Params, decision: Decision) -> None:
     html = page.render(
         spec=spec,
         tiles=tiles,
-        scores=scores_with_spread({"this run": test, **metrics["baselines"]}),
+        scores=scores_with_spread({"this run": test, **metrics["baselines"]}, unit),
+        drawn=drawn_of(spec),
+        verdict=f"By {metric_label(loss)} this run is {verdict(metrics['beats'])}.",
         pictures=pictures,
         notebooks=NOTEBOOKS.items(),
     )

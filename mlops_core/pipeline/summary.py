@@ -24,7 +24,7 @@ def finish_run(root: Path, params: Params) -> str:
 
 def summarise(paths: Paths, params: Params, champion: int, reason: str) -> str:
     """A few lines for the terminal."""
-    from mlops_core.evaluation import spoken
+    from mlops_core.evaluation import spoken, verdict
 
     metrics = read_metrics(paths, "train")
     names = ["rmse", "mae", "r2"] if "rmse" in metrics["test"] else ["log_loss", "roc_auc", "brier", "ece"]
@@ -34,11 +34,8 @@ def summarise(paths: Paths, params: Params, champion: int, reason: str) -> str:
     ]
     for name, scores in {"this run": metrics["test"], **metrics["baselines"]}.items():
         lines.append(f"  {name:<24}" + "".join(f"{spoken(scores[key]):>10}" for key in names))
-    rival = metrics["beats"]
-    difference, low, high = (spoken(rival[name]) for name in ("difference", "low", "high"))
-    certain = "certainly better" if rival["high"] < 0 else "not certainly better"
     lines += [
-        f"  {certain} than {rival['baseline']}: {names[0].replace('_', ' ')} {difference} ({low} to {high})",
+        f"  by {names[0].replace('_', ' ')} {verdict(metrics['beats'])}",
         "",
         "  look    reports/index.html, reports/model_card.md, reports/notebooks/",
         "  next    make app (the page)     make serve (the API)     make lab (JupyterLab)     mlops score IN OUT",

@@ -41,7 +41,8 @@ def check_acceptable(metrics: Metrics, task: str, params: Params, calibration_ro
     stated, covered = params.train.coverage, metrics["coverage"]
     if covered <= stated - coverage_slack(stated, calibration_rows, test_rows):
         raise NotAcceptableError(
-            f"The sets hold the truth in {covered:.1%} of the test rows instead of {stated:.0%}",
+            f"The {'intervals' if task == 'regression' else 'sets'} hold the truth in {covered:.1%} of the test rows "
+            f"instead of {stated:.0%}",
             f"The test rows are unlike the ones before: look in {file} whether a column changes its meaning in time, "
             "or rows belong together (`group`).",
         )

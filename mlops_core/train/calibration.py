@@ -1,7 +1,8 @@
 """Constants fitted on the calibration days: honest probabilities, prediction sets, a decision threshold."""
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -84,6 +85,14 @@ def cost_by_threshold(truth: Ints, probability: Floats, miss_cost: float, steps:
     late = truth[:, None] == 1
     cost = (~acted & late).mean(axis=0) * miss_cost + (acted & ~late).mean(axis=0)
     return pd.DataFrame({"threshold": thresholds, "cost": cost})
+
+
+def fitted_only(constants: Constants) -> dict[str, Any]:
+    """Those that were fitted, by name: a number has no slope, and more than two classes no threshold."""
+    known = {name: value for name, value in asdict(constants).items() if value is not None}
+    if constants.calibration_offset is None:
+        del known["calibration_slope"]
+    return known
 
 
 def fit_constants(

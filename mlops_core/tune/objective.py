@@ -16,8 +16,15 @@ from mlops_core.estimators import fit_estimator
 from mlops_core.evaluation import metric_of, score
 from mlops_core.features import Floats, Schema
 from mlops_core.params import Params
-from mlops_core.preprocess import FEW_TO_CALIBRATE, encode_table, encode_target, read_fitted, read_schema
-from mlops_core.splits import forward_folds, random_folds, sample_days, sample_rows
+from mlops_core.preprocess import (
+    FEW_TO_CALIBRATE,
+    encode_table,
+    encode_target,
+    read_fitted,
+    read_schema,
+    summarise_target,
+)
+from mlops_core.splits import Ints, forward_folds, random_folds, sample_days, sample_rows
 from mlops_core.train.export import raw_answer
 
 # The first trials of a study: each family as a careful person would set it by hand.
@@ -99,22 +106,34 @@ def count_folds(params: Params, spec: DatasetSpec, rows: int) -> int:
     return max(params.tune.folds, FEW_FOLDS) if few else params.tune.folds
 
 
-def build_folds(params: Params, schema: Schema, table: pd.DataFrame, spec: DatasetSpec) -> list[Fold]:
-    """Forward folds over the training rows; folds of whole groups or of rows where the table has no time."""
-    matrix, target = encode_table(schema, table), encode_target(schema, table)
+def fold_rows(params: Params, table: pd.DataFrame, spec: DatasetSpec) -> list[tuple[Ints, Ints]]:
+    """Positions to fit and to validate: forward in time; of whole groups or of rows where the table has no time."""
     if spec.time:
-        moments = table[spec.time]
-        pairs = [
-            (sample_days(train, moments, params.tune.rows, params.seed), validate)
-            for train, validate in forward_folds(moments, params.tune.folds)
-        ]
-    else:
-        groups = table[spec.group] if spec.group else None
-        count = count_folds(params, spec, len(table))
-        pairs = [
-            (sample_rows(train, params.tune.rows, params.seed), validate)
-            for train, validate in random_folds(table[spec.target], groups, count, params.seed)
-        ]
+        return forward_folds(table[spec.time], params.tune.folds)
+    groups = table[spec.group] if spec.group else None
+    return random_folds(table[spec.target], groups, count_folds(params, spec, len(table)), params.seed)
+
+
+def folds_table(params: Params, table: pd.DataFrame, spec: DatasetSpec) -> pd.DataFrame:
+    """One line per fold: rows, days where there are any, and what the target is like where it validates."""
+    lines = []
+    for fit, check in fold_rows(params, table, spec):
+        fitted, checked = table.iloc[fit], table.iloc[check]
+        line: dict[str, object] = {"rows fitted": len(fit), "rows validated": len(check)}
+        if spec.time:
+            line |= {"fit until": fitted[spec.time].max().date(), "validate until": checked[spec.time].max().date()}
+        lines.append({**line, **summarise_target(spec, checked)})
+    return pd.DataFrame(lines)
+
+
+def build_folds(params: Params, schema: Schema, table: pd.DataFrame, spec: DatasetSpec) -> list[Fold]:
+    """The folds as matrices; of what is fitted about `tune.rows`, whole days where there is time."""
+    matrix, target = encode_table(schema, table), encode_target(schema, table)
+    size, seed = params.tune.rows, params.seed
+    pairs = [
+        (sample_days(train, table[spec.time], size, seed) if spec.time else sample_rows(train, size, seed), validate)
+        for train, validate in fold_rows(params, table, spec)
+    ]
     return [Fold(matrix[train], target[train], matrix[validate], target[validate]) for train, validate in pairs]
 
 
