@@ -63,8 +63,7 @@ def run(
 
     request = Request(changes, stage or None, force)
     params = run_series(root, request)
-    if not stage:
-        print(finish_run(root, params))
+    print(finish_run(root, params, request.stage))
 
 
 @app.command(hidden=True)

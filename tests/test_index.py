@@ -1,3 +1,4 @@
+import base64
 import json
 import shutil
 from pathlib import Path
@@ -17,10 +18,27 @@ METRICS = {"test": SCORES, "baselines": {"base rate": {"log_loss": 0.6}}, "cover
 NUMBER = {"rmse": 3.66, "rmse_low": 3.1, "rmse_high": 4.2, "mae": 2.0, "r2": 0.5}
 
 
+STAGES = {"train": ("ours", "reports/notebooks/05_train.html"), "serve": ("theirs", "reports/notebooks/07_serve.html")}
+FIGURE = {"train": "importance", "serve": "latency"}
+
+
 def page_of(root, dataset, metrics, decision):
     paths = Paths(root, dataset)
     (paths.reports / "metrics").mkdir(parents=True)
     (paths.reports / "metrics" / "train.json").write_text(json.dumps(metrics))
+    (paths.reports / "figures").mkdir()
+    for stage, (of, _) in STAGES.items():
+        (paths.reports / "figures" / f"{FIGURE[stage]}.png").write_bytes(of.encode())
+    stages = {
+        stage: {
+            "cmd": "c",
+            "deps": [],
+            "params": {"params.yaml": {"dataset": dataset if of == "ours" else "another"}},
+            "outs": [{"path": name, "md5": "0"} for name in (file, f"reports/figures/{FIGURE[stage]}.png")],
+        }
+        for stage, (of, file) in STAGES.items()
+    }
+    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}))
     write_index(paths, make_params(dataset=dataset), decision)
     return " ".join((paths.reports / "index.html").read_text(encoding="utf-8").split())
 
@@ -65,3 +83,11 @@ def test_of_a_number_the_page_has_a_unit_and_intervals(datasets):
     assert "<th>rmse (kg)</th>" in page
     assert "coverage of the 90% intervals" in page
     assert "intervals from resamples of whole days." in page
+
+
+def test_what_another_dataset_left_is_not_on_the_page(datasets):
+    page = page_of(datasets.parents[1], "credit", METRICS, Decision(1, 1, True, "first"))
+    assert 'href="notebooks/05_train.html"' in page
+    assert "07_serve" not in page
+    assert base64.b64encode(b"ours").decode() in page
+    assert base64.b64encode(b"theirs").decode() not in page

@@ -10,6 +10,7 @@ from mlops_core.evaluation import metric_label, metric_of, spoken, verdict
 from mlops_core.params import Params
 from mlops_core.paths import Paths
 from mlops_core.pipeline.notebooks import NOTEBOOKS
+from mlops_core.pipeline.verify import read_lock
 from mlops_core.registry.versions import Decision
 from mlops_core.reports import read_metrics, replace_file
 from mlops_core.train.card import drawn_of, scores_with_spread, sets_of
@@ -39,7 +40,7 @@ def _beside(decision: Decision) -> str:
 
 
 def write_index(paths: Paths, params: Params, decision: Decision) -> None:
-    """Writes the page from the metrics and pictures that the stages left."""
+    """Writes the page from the metrics and pictures that the stages left, those that last ran for this dataset."""
     spec = load_dataset(params.dataset, paths.root)
     metrics = read_metrics(paths, "train")
     test = metrics["test"]
@@ -55,7 +56,12 @@ def write_index(paths: Paths, params: Params, decision: Decision) -> None:
         (f"{metrics['coverage']:.1%}", f"coverage of the {params.train.coverage:.0%} {sets_of(spec)}"),
     ]
     files = {name.replace("_", " "): paths.figure(name) for name in PICTURES} | {"the page": paths.reports / PAGE}
-    pictures = [(name, base64.b64encode(path.read_bytes()).decode()) for name, path in files.items() if path.is_file()]
+    ours = {name for outputs in read_lock(paths.root, paths.dataset).values() for name in outputs}
+    pictures = [
+        (name, base64.b64encode(path.read_bytes()).decode())
+        for name, path in files.items()
+        if path.is_file() and not ours.isdisjoint({paths.relative(path), paths.relative(path.parent)})
+    ]
     page = Environment(autoescape=True).from_string(TEMPLATE.read_text(encoding="utf-8"))
     html = page.render(
         spec=spec,
@@ -64,6 +70,6 @@ def write_index(paths: Paths, params: Params, decision: Decision) -> None:
         drawn=drawn_of(spec),
         verdict=f"By {metric_label(loss)} this run is {verdict(metrics['beats'])}.",
         pictures=pictures,
-        notebooks=NOTEBOOKS.items(),
+        notebooks=[file for file in NOTEBOOKS.values() if f"reports/notebooks/{file}.html" in ours],
     )
     replace_file(paths.reports / "index.html", html.encode())

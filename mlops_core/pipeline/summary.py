@@ -4,18 +4,24 @@ from pathlib import Path
 
 from mlops_core.params import Params, load_params
 from mlops_core.paths import Paths, find_root
-from mlops_core.pipeline.verify import Finding, check_declared, verify_files
+from mlops_core.pipeline.verify import Finding, check_declared, read_lock, verify_files
 from mlops_core.reports import read_metrics
 
 
-def finish_run(root: Path, params: Params) -> str:
+def finish_run(root: Path, params: Params, stage: str | None) -> str:
     """Makes sure that what was trained is registered, writes `reports/index.html`, and sums up.
 
+    A run up to a stage before the training has nothing to sum up.
     A training that DVC restored from its cache ran no notebook, so the store of this checkout may not know it.
     """
     from mlops_core.pipeline.index import write_index
+    from mlops_core.pipeline.notebooks import NOTEBOOKS
     from mlops_core.pipeline.registration import ensure_registered
 
+    stages = list(NOTEBOOKS)
+    early = stage and stages.index(stage) < stages.index("train")
+    if early or "train" not in read_lock(root, params.dataset):
+        return f"\nDone up to {stage}; the rest: mlops run"
     paths = Paths(root, params.dataset)
     decision = ensure_registered(paths, params)
     write_index(paths, params, decision)

@@ -58,14 +58,21 @@ def folder_md5(path: Path) -> str:
     return hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
-def read_lock(root: Path) -> dict[str, dict[str, str]]:
-    """By stage: output path and its recorded hash. Raises LockFileError."""
+def read_lock(root: Path, dataset: str | None = None) -> dict[str, dict[str, str]]:
+    """By stage: output path and its recorded hash; only of stages that last ran for a dataset, if one is named.
+
+    Raises LockFileError.
+    """
     try:
         tree = yaml.safe_load((root / "dvc.lock").read_text(encoding="utf-8"))
         stages = tree["stages"].items()
         if not all(body["cmd"] and all(dep["path"] and dep["md5"] for dep in body["deps"]) for _, body in stages):
             raise LockFileError("is damaged")
-        return {stage: {out["path"]: out["md5"] for out in body.get("outs", [])} for stage, body in stages}
+        return {
+            stage: {out["path"]: out["md5"] for out in body.get("outs", [])}
+            for stage, body in stages
+            if dataset is None or body["params"]["params.yaml"]["dataset"] == dataset
+        }
     except FileNotFoundError:
         raise LockFileError("is missing") from None
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, AttributeError):

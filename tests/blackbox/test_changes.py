@@ -35,6 +35,7 @@ def test_a_version_becomes_the_champion_exactly_when_its_loss_is_lower(used: Pro
     done = used.mlops("run", "--stage", "train", "--set", "tune.families=[logistic]")
     assert done.code == 0, done
     assert stages_run(done) == ["tune", "train"]
+    assert "Champion: flights version" in done.out
     newest = used.versions()[-1][0]
     losses = dict(used.query("mlflow.db", "select version, value from model_version_tags where key = 'test_loss'"))
     better = float(losses[newest].split()[-1]) < float(losses[1].split()[-1])
