@@ -9,7 +9,8 @@ import pytest
 from project import CHECKOUT, Done, Project, end_group, wait_until
 
 PAGE = (CHECKOUT / "docs" / "own-table.md").read_text(encoding="utf-8")
-RUN, SCORE, ASK = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+RUN, SCORE, ASK, SEND = re.findall(r"```bash\n(.*?)```", PAGE, re.DOTALL)
+SCORED = ["label", "confidence", "prediction_set"]
 ADDRESS = re.compile(r"API on http://127\.0\.0\.1:(\d+)")
 
 pytestmark = pytest.mark.slow
@@ -47,6 +48,7 @@ def test_a_table_is_scored(birds: tuple[Project, Done]) -> None:
 @pytest.mark.skipif(which("curl") is None, reason="there is no curl on this machine")
 def test_it_answers_over_http(birds: tuple[Project, Done]) -> None:
     project, _ = birds
+    assert project.run("bash", "-eu", "-c", SCORE).code == 0
     process = project.start("sh", "-c", "exec mlops serve --port 0 >serve.log 2>&1")
     log = project.path("serve.log")
     try:
@@ -54,13 +56,15 @@ def test_it_answers_over_http(birds: tuple[Project, Done]) -> None:
         project.path("curl").mkdir()
         (port,) = ADDRESS.findall(log.read_text())
         project.write("curl/.curlrc", f"connect-to = 127.0.0.1:8000:127.0.0.1:{port}\n")
-        done = project.run("bash", "-eu", "-c", ASK, CURL_HOME=str(project.path("curl")))
+        done = project.run("bash", "-eu", "-c", f"{ASK}\n{SEND}", CURL_HOME=str(project.path("curl")))
     finally:
         end_group(process, 15)
         process.communicate(timeout=30)
     answer = json.loads(done.out)
     assert answer["model"] == {"name": "birds", "version": 1}
     assert answer["predictions"][0]["label"] == "Chinstrap"
+    sent = pd.read_csv(project.path("answers.csv"))
+    pd.testing.assert_frame_equal(sent[SCORED], pd.read_csv(project.path("scored.csv"))[SCORED], atol=1e-6)
 
 
 def test_run_again_nothing_is_done(birds: tuple[Project, Done]) -> None:
