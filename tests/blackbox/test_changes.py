@@ -32,7 +32,7 @@ def test_a_changed_training_parameter_runs_training_and_what_serves_it(
 
 
 def test_a_version_becomes_the_champion_exactly_when_its_loss_is_lower(used: Project) -> None:
-    done = used.mlops("run", "--stage", "train", "--set", "tune.families=[logistic]")
+    done = used.mlops("run", "--stage", "train", "--set", "tune.families=[boosting]")
     assert done.code == 0, done
     assert stages_run(done) == ["tune", "train"]
     assert "Champion: flights version" in done.out

@@ -32,7 +32,7 @@ def break_notebook(project: Project, stage: str, heading: str, code: str) -> byt
 def story(used: Project) -> dict:
     """One tale in order: the run that fails, what it leaves, the way back, the way on."""
     before = used.hashes(*OUTPUTS)
-    whole = break_notebook(used, "preprocess", "Split by time", "raise ValueError('the sky is down')")
+    whole = break_notebook(used, "preprocess", "Split as it will be used", "raise ValueError('the sky is down')")
     done = used.mlops("run")
     return {"project": used, "before": before, "whole": whole, "done": done, "versions": used.versions()}
 
@@ -43,7 +43,7 @@ def test_the_run_ends_with_one_and_names_stage_cell_cause_and_what_to_type(story
     no_traceback(done.err, limit=4)
     for words in (
         "'preprocess'",
-        "'Split by time'",
+        "'Split as it will be used'",
         "ValueError",
         "the sky is down",
         "mlops run",
