@@ -144,7 +144,7 @@ def test_a_long_file_is_read_in_little_memory():
         (b"a,b\n", "csv", "holds no rows"),
         (b"a,b\n\n\n", "csv", "holds no rows"),
         (b"b\n1\n", "csv", "lacks the column 'a'"),
-        (b"a;b\n1;2\n", "csv", "lacks the column 'a'"),
+        (b"a;b\n1;2\n", "csv", "is separated by ';' instead of commas"),
         (b"a,a\n1,2\n", "csv", "has the column 'a' twice"),
         (b"a,b\n1,2,3\n", "csv", "a row has not as many cells (3) as columns (2)"),
         (b"a,b\n1\n", "csv", "not as many cells (1) as"),

@@ -521,14 +521,16 @@ def held_files(server: Running) -> list[str]:
     """What the server and its children have open below `.mlops/uploads`, with a name or without."""
     folder, found = str(server.root / ".mlops" / "uploads"), []
     for process in server.family():
-        for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
-            try:
-                target = str(descriptor.readlink())
-            except OSError:
-                continue
-            if target.startswith(folder):
-                found.append(target)
-    return found
+        with contextlib.suppress(FileNotFoundError):  # one that has ended meanwhile holds nothing
+            found += [_target(descriptor) for descriptor in Path(f"/proc/{process.pid}/fd").iterdir()]
+    return [target for target in found if target.startswith(folder)]
+
+
+def _target(descriptor: Path) -> str:
+    try:
+        return str(descriptor.readlink())
+    except OSError:
+        return ""
 
 
 def wait_until(true: Callable[[], bool], seconds: float = 5) -> None:
