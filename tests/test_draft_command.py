@@ -405,3 +405,14 @@ def test_an_address_is_read_once_and_only_with_its_hash(root, tmp_path):
 def test_no_other_kind_of_address_is_opened(root, address):
     with pytest.raises(RequestError, match="must start with http"):
         init_table(root, Wish(address, "y", sha256="0" * 64))
+
+
+@pytest.mark.parametrize("broken", ["missing_marks:", "missing_marks: 5"])
+def test_run_again_on_marks_that_are_no_list_is_refused_in_a_sentence(root, table, broken):
+    init_table(root, Wish(str(table), "churned", name="c"))
+    file = root / "data/datasets/c.yaml"
+    text = file.read_text().replace("missing_marks: ['', '?']", broken)
+    file.write_text(text)
+    with pytest.raises(RequestError, match="missing_marks"):
+        init_table(root, Wish(str(table), "churned", name="c"))
+    assert file.read_text() == text

@@ -92,6 +92,7 @@ def _read_written(text: str | None, name: str, wish: Wish) -> dict[str, Any] | N
             f"data/datasets/{name}.yaml is there, and not for a table with the target '{wish.target}'. "
             "Give this one another name with --name, or delete that file."
         )
+    build_dataset(name, tree)  # says what a person wrote that cannot be
     return tree
 
 
